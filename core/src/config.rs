@@ -1,0 +1,176 @@
+//! How a store is opened: plain settings with safe defaults.
+
+use crate::{Error, Result, limits};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SyncMode {
+    /// A commit is on disk when it is acknowledged: it survives a power cut.
+    #[default]
+    #[serde(alias = "full", alias = "Full")]
+    Full,
+    /// A commit survives a crash of the process; the last commits may be lost in a power cut.
+    #[serde(alias = "normal", alias = "Normal")]
+    Normal,
+    /// The operating system writes when it likes: a power cut may lose commits and damage the file.
+    #[serde(alias = "off", alias = "Off")]
+    Off,
+}
+
+/// Settings of a store. The same names are keyword arguments in Python and an options table in Lua.
+///
+/// ```
+/// use llmspell_state_persistence::{StateConfig, SyncMode};
+/// let config = StateConfig { sync_mode: SyncMode::Normal, ..StateConfig::default() };
+/// assert!(config.enable_wal && config.persistence_path.is_none());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateConfig {
+    /// The store's file; `None` keeps it in memory.
+    pub persistence_path: Option<PathBuf>,
+    /// Use SQLite's write-ahead log, which sharing between processes relies on. Without it `exclusive` is required.
+    pub enable_wal: bool,
+    /// When a commit counts as done.
+    pub sync_mode: SyncMode,
+    /// Memory for decoded values, in MB (2^20 bytes); 0 keeps none.
+    pub cache_size_mb: usize,
+    /// Compress values where it saves space.
+    pub enable_compression: bool,
+    /// Only this process may open the store: faster, and a second process gets `Busy`.
+    pub exclusive: bool,
+    /// Make the file when it is missing; otherwise a missing file is `NotFound`.
+    pub create: bool,
+    /// Make missing parent directories too.
+    pub create_dirs: bool,
+    /// The longest stored text of one value, in bytes.
+    pub max_value_bytes: usize,
+    /// How long a write waits for other processes before it fails with `Busy`, in milliseconds.
+    pub busy_timeout_ms: u64,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self {
+            persistence_path: None,
+            enable_wal: true,
+            sync_mode: SyncMode::Full,
+            cache_size_mb: 64,
+            enable_compression: true,
+            exclusive: false,
+            create: true,
+            create_dirs: false,
+            max_value_bytes: limits::MAX_VALUE_BYTES,
+            busy_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl StateConfig {
+    /// The defaults, for the file at `path`.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { persistence_path: Some(path.into()), ..Self::default() }
+    }
+
+    /// Settings by name, as scripts give them: `[("sync_mode", "NORMAL"), …]` as JSON values.
+    ///
+    /// # Errors
+    /// `Invalid` names an unknown setting with the closest known one, or the setting whose value does not fit.
+    pub fn from_options(options: serde_json::Map<String, serde_json::Value>) -> Result<Self> {
+        let known = serde_json::to_value(Self::default()).map_err(|e| Error::invalid(e.to_string()))?;
+        let names: Vec<&str> = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        for (name, value) in &options {
+            if !names.contains(&name.as_str()) {
+                return Err(unknown_setting(name, &names));
+            }
+            let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
+            serde_json::from_value::<Self>(alone.into())
+                .map_err(|e| Error::invalid(format!("setting '{name}' does not take {value}: {e}")))?;
+        }
+        serde_json::from_value(options.into()).map_err(|e| Error::invalid(format!("settings: {e}")))
+    }
+
+    /// Refuses settings that are out of range or contradict each other.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cache_size_mb > limits::CACHE_MB_CEILING {
+            return Err(Error::invalid(format!(
+                "setting 'cache_size_mb' is {}; the largest is {} MB",
+                self.cache_size_mb,
+                limits::CACHE_MB_CEILING
+            )));
+        }
+        if !(1..=limits::MAX_VALUE_BYTES_CEILING).contains(&self.max_value_bytes) {
+            return Err(Error::invalid(format!(
+                "setting 'max_value_bytes' is {}; it takes 1 to {} bytes",
+                self.max_value_bytes,
+                limits::MAX_VALUE_BYTES_CEILING
+            )));
+        }
+        if !self.enable_wal && !self.exclusive && self.persistence_path.is_some() {
+            return Err(Error::invalid(
+                "setting 'enable_wal' is false but 'exclusive' is not true: sharing a store between processes relies on \
+                 the write-ahead log; set exclusive = true or leave enable_wal on",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn unknown_setting(name: &str, known: &[&str]) -> Error {
+    let near = known.iter().map(|known| (edit_distance(name, known), known)).min();
+    let hint = match near {
+        Some((distance, known)) if distance <= 3 => format!("did you mean '{known}'?"),
+        _ => format!("the settings are {}", known.join(", ")),
+    };
+    Error::invalid(format!("unknown setting {}; {hint}", crate::error::shorten(name)))
+}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn message(options: serde_json::Value) -> String {
+        let serde_json::Value::Object(options) = options else { panic!("an object") };
+        StateConfig::from_options(options).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused_with_the_name_that_was_meant() {
+        assert!(message(json!({"sync_mod": "FULL"})).contains("did you mean 'sync_mode'?"));
+        assert!(message(json!({"turbo": true})).contains("cache_size_mb"));
+    }
+
+    #[test]
+    fn a_setting_of_the_wrong_type_is_named() {
+        assert!(message(json!({"cache_size_mb": -1})).contains("'cache_size_mb'"));
+        assert!(message(json!({"cache_size_mb": 1e18})).contains("'cache_size_mb'"));
+        assert!(message(json!({"sync_mode": "sometimes"})).contains("'sync_mode'"));
+    }
+
+    #[test]
+    fn no_wal_needs_exclusive_use_of_a_file() {
+        let config = StateConfig { enable_wal: false, ..StateConfig::at("x.db") };
+        assert!(config.check().is_err());
+        assert!(StateConfig { exclusive: true, ..config }.check().is_ok());
+    }
+}

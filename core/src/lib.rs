@@ -1,0 +1,36 @@
+//! Durable, shared, transactional state for scripts that run language-model agents.
+//!
+//! ```
+//! use llmspell_state_persistence::State;
+//! use serde_json::json;
+//!
+//! let state = State::in_memory()?;                       // State::open("agent.db")? keeps it in a file
+//! state.set("user:123", json!({"name": "Alice", "score": 100}))?;
+//! for item in state.items("user:*")? {
+//!     let (key, user) = item?;
+//!     println!("{key} {}", user.value()["name"]);
+//! }
+//! state.transact(|tx| {                                  // runs again when another writer was faster
+//!     let mut user = tx.get("user:123")?.unwrap_or_default();
+//!     user["score"] = json!(90);
+//!     tx.set("user:123", user)
+//! })?;
+//! let tenant = state.scope("tenant:a")?;                 // isolated from state and from every other scope
+//! tenant.set("config", json!({"theme": "dark"}))?;
+//! assert_eq!(state.get("config")?, None);
+//! # Ok::<(), llmspell_state_persistence::Error>(())
+//! ```
+
+mod config;
+mod error;
+pub mod key;
+pub mod limits;
+mod state;
+mod transaction;
+pub mod value;
+
+pub use config::{StateConfig, SyncMode};
+pub use error::{Error, ErrorKind, Result};
+pub use state::{Entry, Items, Keys, Scope, Select, State};
+pub use transaction::Transaction;
+pub use value::{Document, IntoDocument, Number};

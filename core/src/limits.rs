@@ -1,0 +1,40 @@
+//! Every number that bounds input, in one place.
+
+/// Longest key, in bytes of UTF-8.
+pub const KEY_BYTES: usize = 1024;
+/// Longest name of one scope, in bytes of UTF-8.
+pub const SCOPE_NAME_BYTES: usize = 256;
+/// Deepest nesting of scopes below a tenant's root.
+pub const SCOPE_DEPTH: usize = 32;
+/// Longest pattern, in bytes of UTF-8.
+pub const PATTERN_BYTES: usize = 4096;
+/// Deepest nesting of arrays and objects in a value: `[[]]` is 2 deep.
+pub const VALUE_DEPTH: usize = 128;
+/// Default of `max_value_bytes`: the longest stored text of one value.
+pub const MAX_VALUE_BYTES: usize = 64 << 20;
+/// Largest `max_value_bytes` that may be configured (SQLite's own bound on a row is 1 GB).
+pub const MAX_VALUE_BYTES_CEILING: usize = 512 << 20;
+/// Largest cache that may be configured, in MB.
+pub const CACHE_MB_CEILING: usize = 1 << 20;
+/// Most changes in one transaction or one `set_many`.
+pub const TRANSACTION_CHANGES: usize = 100_000;
+/// Most bytes of keys and values in one transaction or one `set_many`.
+pub const TRANSACTION_BYTES: usize = 256 << 20;
+/// How often `transact`, and calls like `modify`, run again on a conflict unless told otherwise.
+pub const ATTEMPTS: u32 = 1_000;
+/// Keys or items fetched at a time by an iterator.
+pub const PAGE: usize = 256;
+/// Bytes of values fetched at a time by an iterator, at least one item.
+pub const PAGE_BYTES: usize = 4 << 20;
+/// Requests that may wait for the writer; further callers wait for room.
+pub const QUEUE_REQUESTS: usize = 4_096;
+/// Bytes that may wait for the writer; further callers wait for room.
+pub const QUEUE_BYTES: usize = 256 << 20;
+/// Most requests in one commit group.
+pub const GROUP_REQUESTS: usize = 512;
+/// Most bytes in one commit group, at least one request.
+pub const GROUP_BYTES: usize = 16 << 20;
+/// Groups that one caller commits for others before it hands over.
+pub const LEADER_GROUPS: usize = 8;
+/// Changes of other processes that are looked at one by one; after more of them the cache starts anew.
+pub const TAIL_ROWS: usize = 10_000;
