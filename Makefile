@@ -1,0 +1,54 @@
+# Every habit is one command. From a fresh clone with Rust and Python: `make demo`, `make test`.
+# What takes time leaves a stamp in build/, so a repeated call does only what changed.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON  := .venv/bin/python
+ENV     := eval "$$(scripts/env.sh)" &&
+RUST    := Cargo.toml Cargo.lock $(shell find core/src -name '*.rs') core/Cargo.toml
+FOLDER  ?= .
+
+.PHONY: help setup build test check format demo bench env clean
+
+help: ## What can be asked for
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+setup: build/setup.stamp ## Python tools in .venv, Lua interpreters from the system's packages
+build: build/python.stamp build/lua.stamp ## The Python package in .venv, the Lua modules in build/lua
+
+build/setup.stamp: pyproject.toml scripts/setup.sh
+	scripts/setup.sh
+	@mkdir -p build && touch $@
+
+build/python.stamp: build/setup.stamp $(RUST) $(shell find bindings/python python -name '*.rs' -o -name '*.py*' -o -name '*.toml')
+	$(ENV) maturin develop --quiet
+	@touch $@
+
+build/lua.stamp: build/setup.stamp $(RUST) scripts/build-lua.sh $(shell find bindings/lua -name '*.rs' -o -name '*.toml')
+	scripts/build-lua.sh
+	@touch $@
+
+test: build ## Every test in every language, ending with each runner's own count
+	scripts/test.sh
+
+check: build ## Format, lints, types, stubs, documentation
+	scripts/check.sh
+
+format: build/setup.stamp ## Lay out all sources
+	cargo fmt --all
+	$(ENV) ruff format . && ruff check --fix .
+
+demo: build ## Index FOLDER's words with Python and Lua processes at once, killing some of them
+	$(ENV) python examples/word_index --store build/word_index.db --fresh $(FOLDER)
+
+bench: build/setup.stamp ## Measure against peers, release builds, into benches/RESULTS.md (BENCH_QUICK=1: minutes)
+	scripts/bench.sh
+
+env: ## eval "$(make -s env)": then python, lua5.4, luajit, … find what was built
+	@scripts/env.sh
+
+clean: ## Remove everything that was built or installed here
+	rm -rf build target .venv

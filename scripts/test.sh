@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Runs every suite, also after one has failed, and ends with each runner's own count. Fails when a suite failed or ran
+# no test at all.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+eval "$(scripts/env.sh)"
+logs=build/test
+rm -rf "$logs" && mkdir -p "$logs"
+lua_interpreters=(lua5.4 lua5.3 lua5.1 luajit)
+suites=()
+failed=()
+
+# suite NAME COMMAND…: a name is also a file name.
+suite() {
+    local name=$1 log=$logs/$1.log
+    shift
+    suites+=("$name")
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" 2>&1 | tee "$log"
+    [ "${PIPESTATUS[0]}" = 0 ] && counts "$log" | grep -q . || failed+=("$name")
+}
+
+# The runner's closing lines; a run of nothing has none.
+counts() {
+    sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E '(^|[^0-9])[1-9][0-9]* passed'
+}
+
+# programs COMMAND FILE…: runs each and counts like any runner.
+programs() {
+    local passed=0 wrong=0 file command=$1
+    shift
+    for file in "$@"; do
+        if "$command" "$file" >"$logs/example.out" 2>&1; then
+            passed=$((passed + 1))
+        else
+            wrong=$((wrong + 1))
+            echo "FAILED: $command $file"
+            cat "$logs/example.out"
+        fi
+    done
+    echo "$passed passed, $wrong failed"
+    [ "$wrong" = 0 ]
+}
+
+if command -v cargo-nextest >/dev/null; then
+    suite rust cargo nextest run --workspace --no-fail-fast --hide-progress-bar --status-level fail
+else
+    suite rust cargo test --workspace --lib --bins --tests --no-fail-fast --quiet
+fi
+suite rust-doc cargo test --workspace --doc --quiet
+suite python pytest -q tests/python
+for lua in "${lua_interpreters[@]}"; do
+    suite "lua-$lua" "$lua" tests/lua/run.lua
+    suite "contract-$lua" "$lua" tests/lua/contract.lua
+    suite "examples-$lua" programs "$lua" examples/*.lua
+done
+suite examples-python programs python examples/*.py
+suite interop pytest -q tests/interop
+suite demo pytest -q examples
+
+printf '\n== summary\n'
+for name in "${suites[@]}"; do
+    { counts "$logs/$name.log" || echo "no test passed"; } | sed "s/^/$name: /"
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}"
+    exit 1
+fi
