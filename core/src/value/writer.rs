@@ -101,7 +101,11 @@ impl Writer {
         }
     }
 
-    fn check_room(&self, more: usize) -> Result<(), ValueError> {
+    /// Whether `more` bytes would fit: for a walker that has to copy before it can write.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when they would not.
+    pub fn check_room(&self, more: usize) -> Result<(), ValueError> {
         check_size(self.text.len() + more, self.max_bytes)
     }
 
