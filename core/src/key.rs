@@ -162,11 +162,6 @@ impl Pattern {
         &self.prefix
     }
 
-    /// Whether every key that starts with [`Pattern::prefix`] matches.
-    pub(crate) fn is_prefix_only(&self) -> bool {
-        self.prefix_only
-    }
-
     /// The smallest text that is greater than every key with the prefix; `None` when there is no bound.
     pub(crate) fn upper_bound(&self) -> Option<String> {
         let mut prefix = self.prefix.clone();
@@ -267,7 +262,9 @@ mod tests {
 
     #[test]
     fn broken_patterns_are_named() {
-        for (text, why) in [("", "empty"), ("[", "not closed"), ("[z-a]", "backwards"), ("a\\", "ends with"), ("[]", "not closed")] {
+        for (text, why) in
+            [("", "empty"), ("[", "not closed"), ("[z-a]", "backwards"), ("a\\", "ends with"), ("[]", "not closed")]
+        {
             let error = Pattern::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
@@ -283,7 +280,8 @@ mod tests {
         }
         let error = Key::parse(&"k".repeat(1025)).unwrap_err().to_string();
         assert!(error.contains("1025") && error.contains("1024"), "{error}");
-        for text in ["../../etc/passwd", "a//b", "a::b", "100%", "x_y", "'; DROP TABLE entry", "é", &"k".repeat(1024)] {
+        for text in ["../../etc/passwd", "a//b", "a::b", "100%", "x_y", "'; DROP TABLE entry", "é", &"k".repeat(1024)]
+        {
             assert!(Key::parse(text).is_ok());
         }
     }

@@ -21,16 +21,28 @@
 //! # Ok::<(), llmspell_state_persistence::Error>(())
 //! ```
 
+mod clock;
 mod config;
+mod engine;
+mod entry;
 mod error;
+mod fork;
 pub mod key;
 pub mod limits;
+mod listing;
+mod retry;
+mod scope;
+mod session;
 mod state;
+mod store;
 mod transaction;
 pub mod value;
 
 pub use config::{StateConfig, SyncMode};
+pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
-pub use state::{Entry, Items, Keys, Scope, Select, State};
+pub use listing::{Items, Keys, Select};
+pub use scope::Scope;
+pub use state::State;
 pub use transaction::Transaction;
 pub use value::{Document, IntoDocument, Number};

@@ -1,36 +1,348 @@
-//! stub
-#![allow(missing_docs, unused_variables, clippy::all, clippy::pedantic)]
-use crate::{Document, Entry, IntoDocument, Items, Keys, Number, Result, Select};
-use std::sync::Arc;
+//! `Transaction`: reads one snapshot, remembers what it read, buffers what it writes, and is validated when it commits.
+
+use crate::engine::{Head, ScopeId};
+use crate::key::{Key, Pattern};
+use crate::listing::{Listed, Overlay, Select};
+use crate::scope::{Budget, Scope};
+use crate::store::apply::version_conflict;
+use crate::store::request::{Action, Change, Reliance, Request};
+use crate::value::{Update, array_len};
+use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, clock};
 use serde_json::Value;
-/// Send + Sync, &self methods; dropped without commit = rolled back. Use after the end is `Closed`.
-#[derive(Debug, Clone)]
-pub struct Transaction;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A serializable, optimistic transaction.
+///
+/// Reads see the store as it was when the transaction began, with the transaction's own writes on top. Nothing is locked
+/// meanwhile, however long it takes. At [`commit`](Transaction::commit) everything that was read or listed must still be as
+/// it was, otherwise the commit is a `Conflict` and nothing is written. A transaction that only read never conflicts.
+/// Dropping one rolls it back. Clones are the same transaction; using a finished one is `Closed`.
+///
+/// Every read and write may fail as that of [`Scope`] does; only what differs is told.
+#[derive(Clone)]
+pub struct Transaction {
+    scope: Scope,
+    work: Arc<Mutex<Work>>,
+}
+
+/// What a transaction has done so far, in all scopes.
+struct Work {
+    snapshot: Head,
+    ended: Option<&'static str>,
+    keys: HashSet<(ScopeId, Box<str>)>,
+    ranges: Vec<(ScopeId, Pattern)>,
+    writes: BTreeMap<ScopeId, Overlay>,
+    budget: Budget,
+}
+
 impl Transaction {
-    pub fn get(&self, key: &str) -> Result<Option<Value>> { todo!() }
-    /// An own write that is not committed yet has version 0
-    pub fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>> { todo!() }
-    pub fn exists(&self, key: &str) -> Result<bool> { todo!() }
-    pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<Entry>>>> { todo!() }
-    pub fn set(&self, key: &str, value: impl IntoDocument) -> Result<()> { todo!() }
-    pub fn set_if(&self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<()> { todo!() }
-    pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<()> { todo!() }
-    pub fn delete(&self, key: &str) -> Result<bool> { todo!() }
-    pub fn delete_if(&self, key: &str, if_version: u64) -> Result<bool> { todo!() }
-    pub fn clear(&self, pattern: &str) -> Result<u64> { todo!() }
-    pub fn keys(&self, select: impl Into<Select>) -> Result<Keys> { todo!() }
-    pub fn items(&self, select: impl Into<Select>) -> Result<Items> { todo!() }
-    pub fn count(&self, pattern: &str) -> Result<u64> { todo!() }
-    pub fn modify<E: From<crate::Error>>(&self, key: &str, f: impl FnOnce(Option<&Arc<Entry>>) -> Result<Document, E>) -> Result<Arc<Entry>, E> { todo!() }
-    pub fn increment(&self, key: &str, by: impl Into<Number>) -> Result<Number> { todo!() }
-    pub fn append(&self, key: &str, item: impl IntoDocument) -> Result<u64> { todo!() }
-    pub fn merge(&self, key: &str, patch: impl IntoDocument) -> Result<Document> { todo!() }
-    /// The same transaction, seen from a nested scope.
-    pub fn scope(&self, name: &str) -> Result<Transaction> { todo!() }
-    /// Returns the version of the commit (the snapshot's version when nothing was written)
-    pub fn commit(&self) -> Result<u64> { todo!() }
-    pub fn rollback(&self) -> Result<()> { todo!() }
-    /// true until commit or rollback
-    pub fn is_active(&self) -> bool { todo!() }
-    pub fn max_value_bytes(&self) -> usize { todo!() }
+    pub(crate) fn begin(scope: &Scope) -> Result<Self> {
+        let work = Work {
+            snapshot: scope.store()?.head()?,
+            ended: None,
+            keys: HashSet::new(),
+            ranges: Vec::new(),
+            writes: BTreeMap::new(),
+            budget: Budget::default(),
+        };
+        Ok(Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The work, if it is still going on.
+    fn work(&self) -> Result<MutexGuard<'_, Work>> {
+        self.scope.store()?;
+        let work = self.lock();
+        match work.ended {
+            None => Ok(work),
+            Some(how) => {
+                Err(Error::new(crate::ErrorKind::Closed, format!("this transaction was {how}; begin a new one")))
+            }
+        }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Result<Option<Value>> {
+        Ok(self.entry(key)?.map(|entry| entry.value()))
+    }
+
+    /// The value of a key with its version and times. An own write has version 0 and the time at which it was made.
+    pub fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>> {
+        let mut work = self.work()?;
+        self.read(&mut work, Key::parse(key)?)
+    }
+
+    /// Reads at the snapshot and remembers it.
+    fn read(&self, work: &mut Work, key: Key<'_>) -> Result<Option<Arc<Entry>>> {
+        let id = self.scope.id();
+        if let Some(own) = work.writes.get(&id).and_then(|writes| writes.get(key.as_str())) {
+            return Ok(own.clone());
+        }
+        let found = self.scope.store()?.entry_at(id, key, work.snapshot)?;
+        work.keys.insert((id, key.as_str().into()));
+        Ok(found)
+    }
+
+    /// Whether a key exists.
+    pub fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.entry(key)?.is_some())
+    }
+
+    /// The entries of several keys, in their order.
+    pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<Entry>>>> {
+        let mut work = self.work()?;
+        keys.iter().map(|key| self.read(&mut work, Key::parse(key.as_ref())?)).collect()
+    }
+
+    /// Sets a key when the transaction commits.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` also for a transaction that grows beyond [`limits`](crate::limits).
+    pub fn set(&self, key: &str, value: impl IntoDocument) -> Result<()> {
+        let document = value.into_document(self.max_value_bytes())?;
+        let mut work = self.work()?;
+        self.write(&mut work, Key::parse(key)?, Some(document)).map(drop)
+    }
+
+    /// Sets a key if it has the version `if_version` in the snapshot; 0 means that it must not exist.
+    ///
+    /// # Errors
+    /// `Conflict` for another version; the transaction goes on.
+    pub fn set_if(&self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<()> {
+        let document = value.into_document(self.max_value_bytes())?;
+        let mut work = self.work()?;
+        let key = Key::parse(key)?;
+        self.expect_version(&mut work, key, if_version)?;
+        self.write(&mut work, key, Some(document)).map(drop)
+    }
+
+    /// Sets several keys; the last value of a repeated key stays.
+    pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+        let max_bytes = self.max_value_bytes();
+        let mut checked = Vec::new();
+        for (key, value) in pairs {
+            Key::parse(key.as_ref())?;
+            checked.push((key, value.into_document(max_bytes)?));
+        }
+        let mut work = self.work()?;
+        for (key, document) in checked {
+            self.write(&mut work, Key::parse(key.as_ref())?, Some(document))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a key when the transaction commits; says whether it is there now.
+    pub fn delete(&self, key: &str) -> Result<bool> {
+        let mut work = self.work()?;
+        self.remove(&mut work, Key::parse(key)?)
+    }
+
+    /// Deletes a key if it has the version `if_version` in the snapshot; 0 means that it must not exist.
+    ///
+    /// # Errors
+    /// `Conflict` for another version; the transaction goes on.
+    pub fn delete_if(&self, key: &str, if_version: u64) -> Result<bool> {
+        let mut work = self.work()?;
+        let key = Key::parse(key)?;
+        self.expect_version(&mut work, key, if_version)?;
+        self.remove(&mut work, key)
+    }
+
+    fn remove(&self, work: &mut Work, key: Key<'_>) -> Result<bool> {
+        let existed = self.read(work, key)?.is_some();
+        if existed {
+            self.write(work, key, None)?;
+        }
+        Ok(existed)
+    }
+
+    fn expect_version(&self, work: &mut Work, key: Key<'_>, expected: u64) -> Result<()> {
+        let found = self.read(work, key)?;
+        let version = found.as_ref().map_or(0, |entry| entry.version());
+        // An own write exists, but has no version yet: nothing can be expected of it but that it is there.
+        if version == expected && (expected != 0 || found.is_none()) {
+            return Ok(());
+        }
+        Err(version_conflict(key.as_str(), version, expected))
+    }
+
+    fn write(&self, work: &mut Work, key: Key<'_>, document: Option<Document>) -> Result<Option<Arc<Entry>>> {
+        work.budget.spend(key.as_str().len() + document.as_ref().map_or(0, |document| document.text().len()))?;
+        let entry = document.map(|document| Arc::new(Entry::pending(document, clock::now_ms())));
+        work.writes.entry(self.scope.id()).or_default().insert(key.as_str().into(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Deletes every key that matches when the transaction commits; says how many there are.
+    pub fn clear(&self, pattern: &str) -> Result<u64> {
+        let doomed: Vec<String> = self.keys(pattern)?.collect::<Result<_>>()?;
+        let mut work = self.work()?;
+        for key in &doomed {
+            self.write(&mut work, Key::parse(key)?, None)?;
+        }
+        Ok(doomed.len() as u64)
+    }
+
+    /// The keys that match, own writes of this moment included; see [`Scope::keys`].
+    pub fn keys(&self, select: impl Into<Select>) -> Result<Keys> {
+        let select = select.into();
+        Keys::new(self.list(&select)?, select)
+    }
+
+    /// The keys that match with their entries; see [`Transaction::keys`].
+    pub fn items(&self, select: impl Into<Select>) -> Result<Items> {
+        let select = select.into();
+        Items::new(self.list(&select)?, select)
+    }
+
+    /// Remembers what is listed.
+    fn list(&self, select: &Select) -> Result<Listed> {
+        let mut work = self.work()?;
+        let pattern = select.pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)?;
+        let range = (self.scope.id(), pattern);
+        if !work.ranges.contains(&range) {
+            work.ranges.push(range);
+        }
+        let overlay = work.writes.get(&self.scope.id()).cloned().unwrap_or_default();
+        Ok(Listed::of_transaction(&self.scope, work.snapshot, overlay))
+    }
+
+    /// How many keys match.
+    pub fn count(&self, pattern: &str) -> Result<u64> {
+        let mut count = 0;
+        for key in self.keys(pattern)? {
+            key?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Replaces a value by what `f` makes of it; answers the pending entry.
+    ///
+    /// # Errors
+    /// Whatever `f` fails with.
+    pub fn modify<E: From<Error>>(
+        &self,
+        key: &str,
+        f: impl FnOnce(Option<&Arc<Entry>>) -> Result<Document, E>,
+    ) -> Result<Arc<Entry>, E> {
+        // Not locked while `f` runs: it may use this transaction, too.
+        let current = self.entry(key)?;
+        let new = f(current.as_ref())?.into_document(self.max_value_bytes())?;
+        Ok(self.replace(&mut *self.work()?, Key::parse(key)?, new)?)
+    }
+
+    fn replace(&self, work: &mut Work, key: Key<'_>, new: Document) -> Result<Arc<Entry>> {
+        let entry = self.write(work, key, Some(new))?;
+        entry.ok_or_else(|| Error::corrupt("a write of a value made a deletion"))
+    }
+
+    fn update(&self, key: &str, update: &Update) -> Result<Arc<Entry>> {
+        let mut work = self.work()?;
+        let key = Key::parse(key)?;
+        let current = self.read(&mut work, key)?;
+        let new = update.apply(current.as_ref().map(|entry| entry.document()), self.max_value_bytes())?;
+        self.replace(&mut work, key, new)
+    }
+
+    /// Adds to a number; see [`Scope::increment`].
+    pub fn increment(&self, key: &str, by: impl Into<Number>) -> Result<Number> {
+        let sum = self.update(key, &Update::Increment(by.into().checked()?))?;
+        Number::of(sum.document()).ok_or_else(|| Error::corrupt("a sum is not a number"))
+    }
+
+    /// Adds an item to the end of an array; see [`Scope::append`].
+    pub fn append(&self, key: &str, item: impl IntoDocument) -> Result<u64> {
+        let item = item.into_document(self.max_value_bytes())?;
+        Ok(array_len(self.update(key, &Update::Append(item))?.document().text()))
+    }
+
+    /// Applies a JSON Merge Patch; see [`Scope::merge`].
+    pub fn merge(&self, key: &str, patch: impl IntoDocument) -> Result<Document> {
+        let patch = patch.into_document(self.max_value_bytes())?;
+        Ok(self.update(key, &Update::Merge(patch))?.document().clone())
+    }
+
+    /// The same transaction seen from a child scope; see [`Scope::scope`]. A new scope stays, even if this is rolled back.
+    pub fn scope(&self, name: &str) -> Result<Transaction> {
+        drop(self.work()?);
+        Ok(Self { scope: self.scope.scope(name)?, work: Arc::clone(&self.work) })
+    }
+
+    /// Commits; answers the version of the commit, or of the snapshot when there was nothing to write.
+    ///
+    /// # Errors
+    /// `Conflict` when something that was read or listed has changed since the transaction began.
+    pub fn commit(&self) -> Result<u64> {
+        let (request, snapshot) = {
+            let mut work = self.work()?;
+            work.ended = Some("committed or has failed to");
+            (work.take_request(self.scope.store()?), work.snapshot)
+        };
+        if request.changes.is_empty() {
+            return Ok(snapshot.version.cast_unsigned());
+        }
+        Ok(self.scope.store()?.submit(request)?.version.cast_unsigned())
+    }
+
+    /// Gives up; nothing is written.
+    pub fn rollback(&self) -> Result<()> {
+        self.work()?.end("rolled back");
+        Ok(())
+    }
+
+    /// Whether it was neither committed nor rolled back, and its state is open.
+    pub fn is_active(&self) -> bool {
+        self.work().is_ok()
+    }
+
+    /// The longest stored text of one value, in bytes, as configured.
+    pub fn max_value_bytes(&self) -> usize {
+        self.scope.max_value_bytes()
+    }
+}
+
+impl Work {
+    /// Ends the work and lets go of what it holds.
+    fn end(&mut self, how: &'static str) {
+        self.ended = Some(how);
+        self.keys.clear();
+        self.ranges.clear();
+        self.writes.clear();
+    }
+
+    /// Everything that is to be committed, and what it relies on.
+    fn take_request(&mut self, store: &crate::store::Store) -> Request {
+        let mut changes = Vec::new();
+        for (scope, writes) in std::mem::take(&mut self.writes) {
+            for (key, entry) in writes {
+                let action = match entry {
+                    Some(entry) => store.set_action(
+                        Arc::try_unwrap(entry).map_or_else(|entry| entry.document().clone(), Entry::into_document),
+                    ),
+                    None => Action::Delete,
+                };
+                changes.push(Change::One { scope, key, action, if_version: None });
+            }
+        }
+        let keys = std::mem::take(&mut self.keys).into_iter().collect();
+        let relies_on = Reliance { snapshot: self.snapshot, keys, ranges: std::mem::take(&mut self.ranges) };
+        Request { changes, relies_on: Some(relies_on) }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let work = self.lock();
+        f.debug_struct("Transaction")
+            .field("scope", &self.scope.name())
+            .field("snapshot", &work.snapshot.version)
+            .field("ended", &work.ended)
+            .finish_non_exhaustive()
+    }
 }

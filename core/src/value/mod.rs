@@ -10,8 +10,8 @@ mod update;
 mod writer;
 
 pub use tape::{Node, Tape};
-pub(crate) use update::Update;
 pub use update::Number;
+pub(crate) use update::{Update, array_len};
 pub use writer::{Step, ValueError, Writer};
 
 use crate::{Error, Result};

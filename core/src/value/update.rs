@@ -26,7 +26,18 @@ impl From<f64> for Number {
 }
 
 impl Number {
-    fn of(document: &Document) -> Option<Self> {
+    /// Refuses floats that are not finite.
+    pub(crate) fn checked(self) -> Result<Self> {
+        match self {
+            Self::Float(value) if !value.is_finite() => {
+                Err(Error::invalid(format!("increment by {value}: it takes an integer or a finite float")))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// The number that a document holds, if it holds one.
+    pub(crate) fn of(document: &Document) -> Option<Self> {
         let value: serde_json::Number = serde_json::from_str(document.text()).ok()?;
         value.as_i64().map(Self::Int).or_else(|| value.as_f64().map(Self::Float))
     }
@@ -100,7 +111,9 @@ fn increment(current: Option<&Document>, by: Number) -> Result<Document> {
         None => Number::Int(0).plus(by)?,
         Some(document) => {
             let Some(number) = Number::of(document) else {
-                return Err(Error::invalid("increment works on a number; the value there is something else and is unchanged"));
+                return Err(Error::invalid(
+                    "increment works on a number; the value there is something else and is unchanged",
+                ));
             };
             number.plus(by)?
         }
@@ -119,7 +132,10 @@ fn append(current: Option<&Document>, item: &Document) -> Result<Document> {
         return Err(Error::invalid("append works on an array; the value there is something else and is unchanged"));
     };
     if depth(item.text()) >= limits::VALUE_DEPTH {
-        return Err(Error::invalid(format!("the item makes the array nested deeper than {} levels", limits::VALUE_DEPTH)));
+        return Err(Error::invalid(format!(
+            "the item makes the array nested deeper than {} levels",
+            limits::VALUE_DEPTH
+        )));
     }
     let mut text = String::with_capacity(old.len() + item.text.len() + 1);
     text.push_str(head);
@@ -222,12 +238,12 @@ mod tests {
             (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
             (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
             (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
-            (json!(["a","b"]), json!(["c","d"]), json!(["c","d"])),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a":"b"}), json!(["c"]), json!(["c"])),
             (json!({"a":"foo"}), json!(null), json!(null)),
             (json!({"a":"foo"}), json!("bar"), json!("bar")),
             (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (json!([1,2]), json!({"a":"b","c":null}), json!({"a":"b"})),
+            (json!([1, 2]), json!({"a":"b","c":null}), json!({"a":"b"})),
             (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
         ] {
             let merged = Update::Merge(document(&patch)).apply(Some(&document(&original)), 1 << 20).unwrap();
@@ -237,7 +253,8 @@ mod tests {
 
     #[test]
     fn merging_binary_replaces_it_whole() {
-        let merged = Update::Merge(document(&json!({"a":{"$binary":"AAE="}}))).apply(Some(&document(&json!({"a":{"x":1}}))), 1 << 20);
+        let merged = Update::Merge(document(&json!({"a":{"$binary":"AAE="}})))
+            .apply(Some(&document(&json!({"a":{"x":1}}))), 1 << 20);
         assert_eq!(merged.unwrap().text(), r#"{"a":{"$binary":"AAE="}}"#);
     }
 

@@ -1,0 +1,132 @@
+//! What the state manager asks of a database. SQLite is the first engine; nothing outside `sqlite/` may assume it.
+//!
+//! An engine keeps two tables: an append-only `log` of changes, and `entry`, the newest change of every key. It stores
+//! what it is given and knows nothing of values, checks or transactions of users; those are `store`'s business.
+
+pub(crate) mod sqlite;
+
+use crate::Result;
+use std::ops::ControlFlow;
+
+/// Identifies a scope for as long as the store exists.
+pub(crate) type ScopeId = i64;
+
+/// The root scope of the default tenant.
+pub(crate) const ROOT: ScopeId = 1;
+
+/// The newest row of the log. Both numbers are 0 in a store without changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Head {
+    pub(crate) seq: i64,
+    pub(crate) version: i64,
+}
+
+/// What a row of the log did to its key. The numbers are part of the file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Delete = 0,
+    Set = 1,
+}
+
+/// One change. `value` is empty for a deletion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogRow<'a> {
+    pub(crate) seq: i64,
+    pub(crate) version: i64,
+    pub(crate) time_ms: i64,
+    pub(crate) scope: ScopeId,
+    pub(crate) key: &'a str,
+    pub(crate) operation: Operation,
+    /// The row of the same key before this one; 0 for the first.
+    pub(crate) prev: i64,
+    pub(crate) expires_ms: Option<i64>,
+    /// How `value` is encoded; see `store::codec`.
+    pub(crate) flags: i64,
+    pub(crate) value: &'a [u8],
+    pub(crate) check: i64,
+}
+
+/// The newest change of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) seq: i64,
+    /// False for a tombstone.
+    pub(crate) live: bool,
+    /// When the key came into being; `None` when the newest row did that.
+    pub(crate) created_ms: Option<i64>,
+}
+
+/// A run of keys of one scope, in byte order or against it.
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    pub(crate) scope: ScopeId,
+    /// The first key that belongs to it.
+    pub(crate) from: String,
+    /// The first key beyond it.
+    pub(crate) to: Option<String>,
+    pub(crate) reverse: bool,
+}
+
+/// Looks at a row while it is at hand.
+pub(crate) type OnRow<'f> = &'f mut dyn FnMut(&LogRow<'_>) -> Result<()>;
+
+/// Questions to one state of the database.
+pub(crate) trait Reads {
+    /// The newest row of the log.
+    fn head(&self) -> Result<Head>;
+    /// The newest change of a key.
+    fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>>;
+    /// The newest change of a key, and its row in the same step.
+    fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>>;
+    /// One row of the log; says whether it is there.
+    fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool>;
+    /// The newest changes of all keys in a range, tombstones included, until `each` has enough.
+    fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()>;
+    /// The keys changed after `seq`, in the order of their changes, until `each` has enough.
+    fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()>;
+    /// The names of the scopes directly below `parent`, sorted.
+    fn scopes(&self, parent: ScopeId) -> Result<Vec<String>>;
+    /// The id of a scope, if it exists.
+    fn find_scope(&self, parent: ScopeId, name: &str) -> Result<Option<ScopeId>>;
+}
+
+/// Changes inside the one write transaction.
+pub(crate) trait Writes {
+    /// Questions that see the changes made so far.
+    fn reads(&self) -> &dyn Reads;
+    /// The newest row of the log, changes made so far included.
+    fn head(&self) -> Head;
+    /// Appends a row to the log and makes it the newest of its key; `replaced` says whether the key has an entry.
+    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
+    /// Adds a scope below `parent`.
+    fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId>;
+    /// Starts a part that can be undone alone.
+    fn savepoint(&mut self) -> Result<()>;
+    /// Keeps what was done since the savepoint.
+    fn release(&mut self) -> Result<()>;
+    /// Undoes what was done since the savepoint.
+    fn undo(&mut self) -> Result<()>;
+}
+
+/// Work over one state of the database.
+pub(crate) type ReadWork<'f> = &'f mut dyn FnMut(&dyn Reads) -> Result<()>;
+/// Work inside the write transaction.
+pub(crate) type WriteWork<'f> = &'f mut dyn FnMut(&mut dyn Writes) -> Result<()>;
+
+/// A database with a log.
+pub(crate) trait Engine: Send + Sync {
+    /// A number that differs after every commit of any process. Cheap enough to ask before every read.
+    fn stamp(&self) -> u64;
+    /// Runs one question; each question inside `work` may see a newer state than the one before.
+    fn read(&self, work: ReadWork<'_>) -> Result<()>;
+    /// Runs several questions to one and the same state.
+    fn snapshot(&self, work: ReadWork<'_>) -> Result<()>;
+    /// Runs `work` as the only writer of all processes and commits it, or undoes it when it fails.
+    ///
+    /// Answers the new stamp when it is certain that no other process has committed since, otherwise nothing.
+    fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>>;
+    /// The store's own identity, a UUID.
+    fn store_id(&self) -> &str;
+    /// Waits for calls under way, then lets go of the files. Later calls are `Closed`.
+    fn close(&self) -> Result<()>;
+}

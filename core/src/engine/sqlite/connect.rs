@@ -1,0 +1,91 @@
+//! Opening connections, all with the same hardening.
+
+use super::error::from_sqlite;
+use crate::{Result, StateConfig, SyncMode};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// Statements that a connection keeps ready.
+const STATEMENTS: usize = 32;
+/// Page cache of one connection, in KiB.
+const PAGE_CACHE_KIB: i64 = 8 << 10;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that writes; it does its own waiting.
+    Writer,
+    /// One of several that read.
+    Reader,
+    /// The only one: an exclusive store, or one in memory.
+    Solo,
+}
+
+/// A connection to the file at `path`, or to a database in memory of its own.
+pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<Connection> {
+    let failed = |e| from_sqlite("opening the store", e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = match path {
+        Some(path) => Connection::open_with_flags(path, flags),
+        None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
+    }
+    .map_err(failed)?;
+    harden(&connection).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let patience = if role == Role::Writer { 0 } else { config.busy_timeout_ms };
+    connection.busy_timeout(Duration::from_millis(patience)).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Takes away what a store never needs, so that a prepared file cannot use it (<https://sqlite.org/security.html>).
+fn harden(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Settings that need the file to be a store already, or to become one right now.
+pub(super) fn set_journal(connection: &Connection, config: &StateConfig, role: Role) -> Result<()> {
+    let failed = |e| from_sqlite("opening the store", e);
+    let pragma = |name: &str, value: &str| {
+        connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(|e| match e {
+            // Some pragmas answer with a row and some do not.
+            rusqlite::Error::QueryReturnedNoRows => Ok(()),
+            e => Err(e),
+        })
+    };
+    let on_file = config.persistence_path.is_some();
+    if on_file {
+        if role == Role::Solo {
+            pragma("locking_mode", "EXCLUSIVE").map_err(failed)?;
+        }
+        if role != Role::Reader {
+            pragma("journal_mode", if config.enable_wal { "WAL" } else { "TRUNCATE" }).map_err(failed)?;
+        }
+    }
+    let synchronous = match config.sync_mode {
+        SyncMode::Full => "FULL",
+        SyncMode::Normal => "NORMAL",
+        SyncMode::Off => "OFF",
+    };
+    pragma("synchronous", synchronous).map_err(failed)?;
+    if role != Role::Solo {
+        // The checkpointer does it in the background, and closing must not: see `guard`.
+        pragma("wal_autocheckpoint", "0").map_err(failed)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    }
+    pragma("secure_delete", "ON").map_err(failed)
+}

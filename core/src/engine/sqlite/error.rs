@@ -1,0 +1,43 @@
+//! SQLite's result codes as the errors of this crate. SQLite's words never stand alone.
+
+use crate::{Error, ErrorKind};
+use rusqlite::ffi::{self, ErrorCode};
+
+/// The error for what went wrong while doing `what` (a phrase such as "reading").
+pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
+    let kind = match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => kind_of(failure),
+        _ => ErrorKind::Corrupt,
+    };
+    let advice = match kind {
+        ErrorKind::DiskFull => "the disk is full; free some space and try again",
+        ErrorKind::Busy => "another process kept the store busy for too long; try again",
+        ErrorKind::PermissionDenied => "the file or its directory cannot be written by this user",
+        ErrorKind::Corrupt => "the file is damaged; restore it from a backup",
+        ErrorKind::UnknownFormat => "the file is not a store",
+        ErrorKind::QuotaExceeded => "the value is too large for the database",
+        _ => "the operating system reported a failure",
+    };
+    Error::new(kind, format!("{what} failed: {advice} ({error})")).with_source(error)
+}
+
+fn kind_of(failure: &ffi::Error) -> ErrorKind {
+    match failure.code {
+        ErrorCode::DiskFull => ErrorKind::DiskFull,
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => ErrorKind::Busy,
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
+            ErrorKind::PermissionDenied
+        }
+        ErrorCode::NotADatabase => ErrorKind::UnknownFormat,
+        ErrorCode::TooBig => ErrorKind::QuotaExceeded,
+        ErrorCode::DatabaseCorrupt | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::Unknown => {
+            ErrorKind::Corrupt
+        }
+        _ => ErrorKind::Io,
+    }
+}
+
+/// Whether the error says that somebody else holds a lock at this moment.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}

@@ -1,0 +1,116 @@
+//! Locks of our own on the store's files, which no other part of this process can drop.
+//!
+//! SQLite's locks are POSIX locks: they belong to the process, and any `close` of the database file, by whomever in the
+//! process, drops them all. Another process then believes that it is alone, and deletes the log under us. So a store keeps
+//! descriptors of its own with open-file-description locks on the very bytes that SQLite locks to say "in use"
+//! (`os_unix.c`: `SHARED_FIRST`, `UNIX_SHM_DMS`), and closes them only after SQLite has closed everything.
+
+use super::file::from_io;
+use crate::{Error, ErrorKind, Result};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The bytes that every user of a database holds a shared lock on.
+const SHARED: Bytes = Bytes { start: 0x4000_0002, len: 510 };
+/// Beyond SQLite's bytes: shared users of the store hold it for reading, an exclusive one for writing.
+const OCCUPIED: Bytes = Bytes { start: 0x4000_0200, len: 1 };
+/// The byte of the wal-index that every user of it holds a shared lock on.
+const WAL_INDEX_USED: Bytes = Bytes { start: 128, len: 1 };
+
+#[derive(Clone, Copy)]
+struct Bytes {
+    start: libc::off_t,
+    len: libc::off_t,
+}
+
+/// The locks of one open store.
+#[derive(Debug)]
+pub(super) struct Guard {
+    path: PathBuf,
+    database: File,
+}
+
+impl Guard {
+    /// Takes part in the use of the database file, waiting up to `patience` for one that is just being closed.
+    pub(super) fn take(path: &Path, database: File, exclusive: bool, patience: Duration) -> Result<Self> {
+        if !lock(&database, OCCUPIED, exclusive).map_err(|e| from_io("locking", path, e))? {
+            let other = if exclusive {
+                "is open in another process"
+            } else {
+                "is open in another process with exclusive = true"
+            };
+            return Err(Error::new(ErrorKind::Busy, format!("{} {other}; close it there first", path.display())));
+        }
+        // SQLite's own exclusive mode locks these bytes for writing, which a lock of ours would prevent.
+        if !exclusive {
+            let start = Instant::now();
+            while !lock(&database, SHARED, false).map_err(|e| from_io("locking", path, e))? {
+                if start.elapsed() > patience {
+                    return Err(Error::new(
+                        ErrorKind::Busy,
+                        format!("{} is locked by another program", path.display()),
+                    ));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(Self { path: path.to_owned(), database })
+    }
+
+    /// Takes part in the use of the wal-index.
+    pub(super) fn take_wal_index(wal_index: &File, path: &Path) -> Result<()> {
+        match lock(wal_index, WAL_INDEX_USED, false) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(ErrorKind::Busy, format!("{} is locked by another program", path.display()))),
+            Err(e) => Err(from_io("locking", path, e)),
+        }
+    }
+
+    /// After SQLite's last close: removes the emptied log and the wal-index if nobody else uses the store, as SQLite
+    /// itself would have done if this guard had not been there.
+    pub(super) fn leave(self) {
+        let alone = lock(&self.database, SHARED, true).unwrap_or(false);
+        let wal = super::file::beside(&self.path, "-wal");
+        if alone && wal.metadata().is_ok_and(|wal| wal.len() == 0) {
+            // Whatever stays is found and used by the next open.
+            let _ = std::fs::remove_file(wal);
+            let _ = std::fs::remove_file(super::file::beside(&self.path, "-shm"));
+        }
+    }
+}
+
+/// Tries to lock bytes for this descriptor, for reading or for writing.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
+    use std::os::fd::AsRawFd as _;
+    let kind = if for_writing { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: flock is plain data for which all zeroes is a value (l_pid must be 0 here); the descriptor is open.
+    let answer = unsafe {
+        let mut wanted: libc::flock = std::mem::zeroed();
+        #[allow(clippy::cast_possible_truncation)] // both constants fit; their types differ between platforms
+        {
+            wanted.l_type = kind as libc::c_short;
+            wanted.l_whence = libc::SEEK_SET as libc::c_short;
+        }
+        wanted.l_start = bytes.start;
+        wanted.l_len = bytes.len;
+        libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const wanted)
+    };
+    if answer == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// Without open-file-description locks SQLite's own have to do.
+#[cfg(not(target_os = "linux"))]
+fn lock(_: &File, _: Bytes, for_writing: bool) -> io::Result<bool> {
+    Ok(!for_writing)
+}

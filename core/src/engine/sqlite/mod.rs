@@ -1,0 +1,340 @@
+//! The SQLite engine: one file in write-ahead mode that several processes share, or a connection of its own for a store
+//! in memory or in exclusive use.
+
+mod checkpoint;
+mod connect;
+mod error;
+pub(crate) mod file;
+mod guard;
+mod pool;
+mod schema;
+mod statements;
+mod wal;
+
+use self::checkpoint::Checkpointer;
+use self::connect::{Role, connect, set_journal};
+use self::error::{from_sqlite, is_busy};
+use self::guard::Guard;
+use self::pool::Pool;
+use self::statements::{Change, View};
+use self::wal::{Wal, WalIndex};
+use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
+use crate::{Error, ErrorKind, Result, StateConfig, SyncMode};
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A store in SQLite.
+pub(crate) struct Sqlite {
+    shared: Arc<Shared>,
+    checkpointer: Mutex<Option<Checkpointer>>,
+    store_id: String,
+}
+
+/// What the engine and its checkpointer have in common.
+struct Shared {
+    config: StateConfig,
+    path: Option<PathBuf>,
+    writer: Mutex<Writer>,
+    /// Nothing in a store of one connection: its writer reads as well.
+    sharing: Option<Sharing>,
+    guard: Mutex<Option<Guard>>,
+}
+
+/// What several connections need.
+struct Sharing {
+    readers: Pool,
+    index: WalIndex,
+    wal: Wal,
+}
+
+struct Writer {
+    connection: Option<Connection>,
+    /// The log's end, as long as the stamp is this.
+    known: Option<(u64, Head)>,
+}
+
+impl Sqlite {
+    /// Opens the store at `path`, which is resolved already, or one in memory.
+    pub(crate) fn open(path: Option<&Path>, config: &StateConfig) -> Result<Self> {
+        schema::check_library()?;
+        let patience = Duration::from_millis(config.busy_timeout_ms);
+        let guard = match path {
+            None => None,
+            Some(path) => {
+                let database = file::open(path, config.create)?;
+                if !config.exclusive {
+                    file::check_file_system(&database, path)?;
+                }
+                Some(Guard::take(path, database, config.exclusive, patience)?)
+            }
+        };
+        let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
+        let (connection, store_id) = retry_busy(patience, || open_writer(path, config, role))?;
+        let sharing = match path.filter(|_| role == Role::Writer) {
+            None => None,
+            Some(path) => {
+                let (reader_path, reader_config) = (path.to_owned(), config.clone());
+                let readers = Pool::new(move || {
+                    let reader = connect(Some(&reader_path), &reader_config, Role::Reader)?;
+                    set_journal(&reader, &reader_config, Role::Reader)?;
+                    Ok(reader)
+                });
+                Some(Sharing { readers, index: WalIndex::map(path)?, wal: Wal::open(path)? })
+            }
+        };
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            path: path.map(Path::to_owned),
+            writer: Mutex::new(Writer { connection: Some(connection), known: None }),
+            sharing,
+            guard: Mutex::new(guard),
+        });
+        let checkpointer = match shared.sharing {
+            None => None,
+            Some(_) => Some(
+                Checkpointer::start(Arc::clone(&shared))
+                    .map_err(|e| Error::new(ErrorKind::Io, format!("starting the checkpoint thread failed: {e}")))?,
+            ),
+        };
+        Ok(Self { shared, checkpointer: Mutex::new(checkpointer), store_id })
+    }
+}
+
+/// A write connection to a store that exists afterwards, and the store's identity.
+fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<(Connection, String)> {
+    let connection = connect(path, config, role)?;
+    let shown = path.unwrap_or(Path::new(":memory:"));
+    if path.is_some() && role == Role::Solo {
+        // Before the first read, or SQLite has joined the shared wal-index already.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|e| from_sqlite("opening the store", e))?;
+    }
+    let found = schema::identify(&connection, shown)?;
+    set_journal(&connection, config, role)?;
+    if found == schema::Found::Empty {
+        schema::create(&connection, shown)?;
+    }
+    let store_id = schema::store_id(&connection)?;
+    Ok((connection, store_id))
+}
+
+/// Tries again while another process is in the way, in steps short enough not to be felt.
+fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let mut pause = Pause::default();
+    loop {
+        match attempt() {
+            Err(e) if e.kind() == ErrorKind::Busy && start.elapsed() < patience => pause.wait(),
+            done => return done,
+        }
+    }
+}
+
+/// Waits that start at a turn of the scheduler and grow to a millisecond, with jitter so that processes fall out of step.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn wait(&mut self) {
+        const TURNS: u32 = 3;
+        const LONGEST_US: u64 = 1_000;
+        self.0 += 1;
+        if self.0 <= TURNS {
+            std::thread::yield_now();
+            return;
+        }
+        let bound = (20_u64 << (self.0 - TURNS).min(6)).min(LONGEST_US);
+        std::thread::sleep(Duration::from_micros(fastrand::u64(bound / 2..=bound)));
+    }
+}
+
+impl Shared {
+    fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the write transaction once no other process is in one.
+    fn begin(&self, connection: &Connection) -> Result<()> {
+        let patience = Duration::from_millis(self.config.busy_timeout_ms);
+        let start = Instant::now();
+        let mut pause = Pause::default();
+        if !connection.is_autocommit() {
+            // A panic has left a transaction behind.
+            connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("undoing a write", e))?;
+        }
+        let mut statement =
+            connection.prepare_cached("BEGIN IMMEDIATE").map_err(|e| from_sqlite("starting a write", e))?;
+        loop {
+            match statement.execute([]) {
+                Ok(_) => return Ok(()),
+                Err(e) if is_busy(&e) && start.elapsed() < patience => pause.wait(),
+                Err(e) => return Err(from_sqlite("starting a write", e)),
+            }
+        }
+    }
+
+    /// Moves what it can without keeping anybody waiting, then the rest while this process writes nothing, so that the next
+    /// commit finds the whole log moved and starts it over instead of enlarging it.
+    fn checkpoint(&self) -> Result<()> {
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.readers.with(passive_checkpoint)?;
+        let writer = self.lock_writer();
+        writer.connection.as_ref().map_or(Ok(()), passive_checkpoint)
+    }
+
+    /// After a COMMIT that failed: tells whether the row at `expected` is there after all.
+    fn settle(&self, writer: &mut Writer, expected: Head, error: rusqlite::Error) -> Result<()> {
+        // A connection that failed to commit is not trusted any more. A store in memory has no other.
+        if let Some(path) = &self.path {
+            writer.connection = None;
+            let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
+            if let Ok((connection, _)) = open_writer(Some(path), &self.config, role) {
+                writer.connection = Some(connection);
+            }
+        }
+        match writer.connection.as_ref().map(|connection| View(connection).head()) {
+            Some(Ok(head)) if head.seq >= expected.seq => Ok(()),
+            Some(Ok(_)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                Err(from_sqlite("committing", error))
+            }
+            _ => Err(Error::new(
+                ErrorKind::CommitUnknown,
+                format!("it is unknown whether the commit is stored ({error}); read the key again to know"),
+            )
+            .with_source(error)),
+        }
+    }
+}
+
+fn passive_checkpoint(connection: &Connection) -> Result<()> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        .map_err(|e| from_sqlite("moving the log into the database", e))
+}
+
+impl Engine for Sqlite {
+    fn stamp(&self) -> u64 {
+        self.shared.sharing.as_ref().map_or(0, |sharing| sharing.index.stamp())
+    }
+
+    fn read(&self, work: ReadWork<'_>) -> Result<()> {
+        match &self.shared.sharing {
+            Some(sharing) => sharing.readers.with(|connection| work(&View(connection))),
+            None => match &self.shared.lock_writer().connection {
+                Some(connection) => work(&View(connection)),
+                None => Err(Error::closed("the store")),
+            },
+        }
+    }
+
+    fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
+        let Some(sharing) = &self.shared.sharing else { return self.read(work) };
+        sharing.readers.with(|connection| {
+            let run = |sql| {
+                let mut statement = connection.prepare_cached(sql)?;
+                statement.execute([])
+            };
+            run("BEGIN").map_err(|e| from_sqlite("starting a read", e))?;
+            let done = work(&View(connection));
+            run("COMMIT").map_err(|e| from_sqlite("ending a read", e))?;
+            done
+        })
+    }
+
+    fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
+        let shared = &*self.shared;
+        let mut writer = shared.lock_writer();
+        let writer = &mut *writer;
+        let connection = writer.connection.as_ref().ok_or_else(|| Error::closed("the store"))?;
+        shared.begin(connection)?;
+        let undo = |error: Error| {
+            // SQLite may have rolled back by itself already.
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(error)
+        };
+        let index = shared.sharing.as_ref().map(|sharing| &sharing.index);
+        let before = index.map(WalIndex::header);
+        let view = View(connection);
+        let stamp_before = before.map_or(Some(0), |header| header.map(|header| header.stamp));
+        let head = match writer.known {
+            Some((stamp, head)) if stamp_before == Some(stamp) => head,
+            _ => match view.head() {
+                Ok(head) => head,
+                Err(e) => return undo(e),
+            },
+        };
+        let frames = before.flatten().map_or(0, |header| header.last_frame);
+        if let Some(sharing) = &shared.sharing {
+            let ready = sharing.wal.check().and_then(|size| match shared.config.sync_mode {
+                SyncMode::Full => sharing.wal.make_room(size, frames),
+                SyncMode::Normal | SyncMode::Off => Ok(()),
+            });
+            if let Err(e) = ready {
+                return undo(e);
+            }
+        }
+        let mut change = Change { view, head, wrote: false };
+        if let Err(e) = work(&mut change) {
+            return undo(e);
+        }
+        let Change { head, wrote, .. } = change;
+        if !wrote {
+            connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
+            return Ok(stamp_before);
+        }
+        let committed = connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        if let Err(error) = committed {
+            let _ = connection.execute_batch("ROLLBACK");
+            writer.known = None;
+            return shared.settle(writer, head, error).map(|()| None);
+        }
+        let after = index.map(WalIndex::header);
+        let stamp = match (before, after) {
+            (None, _) => Some(0),
+            // Exactly one commit since ours began: our own.
+            (Some(Some(before)), Some(Some(after))) if after.change == before.change.wrapping_add(1) => {
+                Some(after.stamp)
+            }
+            _ => None,
+        };
+        writer.known = stamp.map(|stamp| (stamp, head));
+        if frames >= checkpoint::FRAMES
+            && let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            checkpointer.wake();
+        }
+        Ok(stamp)
+    }
+
+    fn store_id(&self) -> &str {
+        &self.store_id
+    }
+
+    fn close(&self) -> Result<()> {
+        if let Some(mut checkpointer) = self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            checkpointer.stop();
+        }
+        if let Some(sharing) = &self.shared.sharing {
+            sharing.readers.close();
+        }
+        let closed = match self.shared.lock_writer().connection.take() {
+            None => Ok(()),
+            Some(connection) => {
+                if self.shared.sharing.is_some() {
+                    // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
+                    // processes may prevent it; then the last one to close does it.
+                    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                }
+                connection.close().map_err(|(_, e)| from_sqlite("closing the store", e))
+            }
+        };
+        if let Some(sharing) = &self.shared.sharing {
+            sharing.index.release();
+        }
+        if let Some(guard) = self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            guard.leave();
+        }
+        closed
+    }
+}

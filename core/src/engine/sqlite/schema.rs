@@ -1,0 +1,145 @@
+//! The file format: its identity, its number, its tables, and the gate that refuses everything else.
+
+use super::error::from_sqlite;
+use crate::{Error, ErrorKind, Result};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// `PRAGMA application_id` of every store: "LLST".
+const APPLICATION_ID: i64 = 0x4C4C_5354;
+/// `PRAGMA user_version`: the number of the format that this code writes.
+const FORMAT: i64 = 1;
+/// Before this, SQLite may corrupt a file when one connection checkpoints while another resets the log
+/// (the "WAL-reset" bug, fixed in 3.51.3).
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Format 1.
+///
+/// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `entry` points at the
+/// newest change of every key and is small, so that listing never touches a value. `created_at` is empty while the newest
+/// change is the one that made the key. Times are milliseconds since the Unix epoch, UTC. `actor` belongs to the format so
+/// that recording who made a change needs no new one.
+const TABLES: &str = "
+    CREATE TABLE store (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE scope (
+        id INTEGER PRIMARY KEY,
+        tenant_id INTEGER NOT NULL REFERENCES tenant (id),
+        parent_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        UNIQUE (parent_id, name, tenant_id)
+    ) STRICT;
+    CREATE TABLE log (
+        seq INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        scope_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        operation INTEGER NOT NULL,
+        prev INTEGER NOT NULL,
+        expires_at INTEGER,
+        flags INTEGER NOT NULL,
+        row_check INTEGER NOT NULL,
+        actor TEXT,
+        value ANY
+    ) STRICT;
+    CREATE TABLE entry (
+        scope_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        live INTEGER NOT NULL,
+        created_at INTEGER,
+        expires_at INTEGER,
+        PRIMARY KEY (scope_id, key)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO tenant (id, name) VALUES (1, '');
+    INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, '');
+";
+
+/// Refuses to run on an SQLite that can damage files.
+pub(super) fn check_library() -> Result<()> {
+    let found = rusqlite::version_number();
+    if found < OLDEST_SQLITE {
+        return Err(Error::new(
+            ErrorKind::UnknownFormat,
+            format!("SQLite {} can damage files in write-ahead mode; build with 3.51.3 or newer", rusqlite::version()),
+        ));
+    }
+    Ok(())
+}
+
+/// What a file turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Empty,
+    Store,
+}
+
+/// Tells a store from an empty file, and refuses anything else without touching it.
+pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
+    let refused = |why: String| {
+        Err(Error::new(ErrorKind::UnknownFormat, format!("{} {why}; it was left untouched", path.display())))
+    };
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let numbers =
+        number("PRAGMA application_id").and_then(|application| Ok((application, number("PRAGMA user_version")?)));
+    match numbers {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            refused("is not a store (it is not an SQLite file)".into())
+        }
+        Err(e) => Err(from_sqlite("opening the store", e)),
+        Ok((APPLICATION_ID, FORMAT)) => Ok(Found::Store),
+        Ok((APPLICATION_ID, found)) => {
+            refused(format!("has format {found}; this version reads format {FORMAT}, so use a newer llmspell-state"))
+        }
+        Ok((0, 0))
+            if number("SELECT count(*) FROM sqlite_schema").map_err(|e| from_sqlite("opening the store", e))? == 0 =>
+        {
+            Ok(Found::Empty)
+        }
+        Ok((application, _)) => refused(format!("is an SQLite file of another application (id {application})")),
+    }
+}
+
+/// Makes the tables, unless another process was faster.
+pub(super) fn create(connection: &Connection, path: &Path) -> Result<()> {
+    let failed = |e| from_sqlite("making the store", e);
+    let mut store_id = [0; 16];
+    getrandom::fill(&mut store_id)
+        .map_err(|e| Error::new(ErrorKind::Io, format!("the operating system gave no random bytes: {e}")))?;
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
+    let made = identify(connection, path).and_then(|found| {
+        if found == Found::Store {
+            return Ok(());
+        }
+        connection.execute_batch(TABLES).map_err(failed)?;
+        connection.execute("INSERT INTO store VALUES ('id', ?1)", [uuid_text(store_id)]).map_err(failed)?;
+        connection
+            .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}"))
+            .map_err(failed)
+    });
+    match made {
+        Ok(()) => connection.execute_batch("COMMIT").map_err(failed),
+        Err(error) => {
+            // Closing the connection undoes what the roll-back could not.
+            let _ = connection.execute_batch("ROLLBACK");
+            Err(error)
+        }
+    }
+}
+
+/// The identity that the store was given when it was made.
+pub(super) fn store_id(connection: &Connection) -> Result<String> {
+    connection
+        .query_row("SELECT value FROM store WHERE name = 'id'", [], |row| row.get(0))
+        .map_err(|e| from_sqlite("reading the store's identity", e))
+}
+
+/// Random bytes as a version 4 UUID (RFC 9562, section 5.4).
+fn uuid_text(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    let number = u128::from_be_bytes(bytes);
+    let part = |shift: u32, digits: u32| (number >> shift) & ((1 << (digits * 4)) - 1);
+    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", part(96, 8), part(80, 4), part(64, 4), part(48, 4), part(0, 12))
+}

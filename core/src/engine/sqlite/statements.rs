@@ -1,0 +1,258 @@
+//! Every SQL text that reads or writes data, by name; and the questions and changes that use them.
+
+use super::error::from_sqlite;
+use crate::engine::{Head, LogRow, Newest, OnRow, Operation, Range, Reads, ScopeId, Writes};
+use crate::{Error, Result};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, ToSql, params};
+use std::ops::ControlFlow;
+
+/// The newest row of the log.
+const HEAD: &str = "SELECT seq, version FROM log ORDER BY seq DESC LIMIT 1";
+/// The newest change of a key.
+const NEWEST: &str = "SELECT seq, live, created_at FROM entry WHERE scope_id = ?1 AND key = ?2";
+/// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
+const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value \
+     FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
+/// One row of the log.
+const ROW: &str = "SELECT NULL, NULL, NULL, \
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value FROM log WHERE seq = ?1";
+/// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
+const ENTRIES: &str =
+    "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
+/// The same against byte order.
+const ENTRIES_REVERSE: &str =
+    "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+/// Keys changed after a row.
+const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
+/// Appends a change.
+const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+/// The first change of a key.
+const ADD_ENTRY: &str =
+    "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// A further change of a key.
+const MOVE_ENTRY: &str =
+    "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6 WHERE scope_id = ?1 AND key = ?2";
+/// Names of child scopes.
+const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
+/// One child scope.
+const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
+/// Adds a child scope to its parent's tenant.
+const ADD_SCOPE: &str =
+    "INSERT INTO scope (tenant_id, parent_id, name) SELECT tenant_id, id, ?2 FROM scope WHERE id = ?1";
+
+/// A statement of the connection's cache, ready to run.
+fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
+    connection.prepare_cached(sql).map_err(|e| from_sqlite("preparing a statement", e))
+}
+
+/// One state of the database, seen through a connection.
+pub(super) struct View<'c>(pub(super) &'c Connection);
+
+impl Reads for View<'_> {
+    fn head(&self) -> Result<Head> {
+        prepare(self.0, HEAD)?
+            .query_row([], |row| Ok(Head { seq: row.get(0)?, version: row.get(1)? }))
+            .optional()
+            .map(Option::unwrap_or_default)
+            .map_err(|e| from_sqlite("reading the log's end", e))
+    }
+
+    fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
+        prepare(self.0, NEWEST)?
+            .query_row(params![scope, key], |row| newest(row, 0))
+            .optional()
+            .map_err(|e| from_sqlite("reading a key", e))
+    }
+
+    fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
+        let failed = |e| from_sqlite("reading a key", e);
+        let mut statement = prepare(self.0, CURRENT)?;
+        let mut rows = statement.query(params![scope, key]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
+        let newest = newest(row, 0).map_err(failed)?;
+        if row.get_ref(3).map_err(failed)? == ValueRef::Null {
+            return Err(Error::corrupt(format!(
+                "the log row {} of a key is missing; restore from a backup",
+                newest.seq
+            )));
+        }
+        on_row(&log_row(row)?)?;
+        Ok(Some(newest))
+    }
+
+    fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, ROW)?;
+        let mut rows = statement.query([seq]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(false) };
+        on_row(&log_row(row)?)?;
+        Ok(true)
+    }
+
+    fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
+        let failed = |e| from_sqlite("listing keys", e);
+        let mut statement = prepare(self.0, if range.reverse { ENTRIES_REVERSE } else { ENTRIES })?;
+        let end: &dyn ToSql = match &range.to {
+            Some(to) => to,
+            None => &ToSqlOutput::Borrowed(ValueRef::Blob(&[])),
+        };
+        let mut rows = statement.query(params![range.scope, range.from, end]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let key = text(row, 0)?;
+            if each(key, newest(row, 1).map_err(failed)?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()> {
+        let failed = |e| from_sqlite("reading the log's end", e);
+        let mut statement = prepare(self.0, TAIL)?;
+        let mut rows = statement.query([seq]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            if each(row.get(0).map_err(failed)?, text(row, 1)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn scopes(&self, parent: ScopeId) -> Result<Vec<String>> {
+        prepare(self.0, SCOPES)?
+            .query_map([parent], |row| row.get(0))
+            .and_then(Iterator::collect)
+            .map_err(|e| from_sqlite("listing scopes", e))
+    }
+
+    fn find_scope(&self, parent: ScopeId, name: &str) -> Result<Option<ScopeId>> {
+        prepare(self.0, FIND_SCOPE)?
+            .query_row(params![parent, name], |row| row.get(0))
+            .optional()
+            .map_err(|e| from_sqlite("finding a scope", e))
+    }
+}
+
+fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
+    Ok(Newest { seq: row.get(first)?, live: row.get(first + 1)?, created_ms: row.get(first + 2)? })
+}
+
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
+    row.get_ref(column)
+        .map_err(rusqlite::Error::from)
+        .and_then(|value| value.as_str().map_err(rusqlite::Error::from))
+        .map_err(|e| from_sqlite("reading a key's text", e))
+}
+
+/// The columns from the fourth on, as `CURRENT` and `ROW` name them.
+fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
+    let failed = |e| from_sqlite("reading a row of the log", e);
+    let int = |column| row.get::<_, i64>(column).map_err(failed);
+    let value = match row.get_ref(13).map_err(failed)? {
+        ValueRef::Null => &[],
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => {
+            return Err(Error::corrupt(format!("the value of log row {} is a number; restore from a backup", int(3)?)));
+        }
+    };
+    let operation = match int(8)? {
+        0 => Operation::Delete,
+        1 => Operation::Set,
+        other => return Err(Error::corrupt(format!("log row {} has the unknown operation {other}", int(3)?))),
+    };
+    Ok(LogRow {
+        seq: int(3)?,
+        version: int(4)?,
+        time_ms: int(5)?,
+        scope: int(6)?,
+        key: text(row, 7)?,
+        operation,
+        prev: int(9)?,
+        expires_ms: row.get(10).map_err(failed)?,
+        flags: int(11)?,
+        value,
+        check: int(12)?,
+    })
+}
+
+/// The write transaction. Keeps the log's end at hand, since every change needs it.
+pub(super) struct Change<'c> {
+    pub(super) view: View<'c>,
+    pub(super) head: Head,
+    pub(super) wrote: bool,
+}
+
+impl Change<'_> {
+    fn run(&mut self, sql: &str) -> Result<()> {
+        prepare(self.view.0, sql)?.execute([]).map_err(|e| from_sqlite("writing", e))?;
+        Ok(())
+    }
+}
+
+impl Writes for Change<'_> {
+    fn reads(&self) -> &dyn Reads {
+        &self.view
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()> {
+        self.wrote = true;
+        let failed = |e| from_sqlite("writing", e);
+        let value = match (row.operation, row.flags) {
+            (Operation::Delete, _) => ValueRef::Null,
+            // Plain JSON is stored as text, so that any SQLite can read it.
+            (Operation::Set, 0) => ValueRef::Text(row.value),
+            (Operation::Set, _) => ValueRef::Blob(row.value),
+        };
+        prepare(self.view.0, APPEND)?
+            .execute(params![
+                row.seq,
+                row.version,
+                row.time_ms,
+                row.scope,
+                row.key,
+                row.operation as i64,
+                row.prev,
+                row.expires_ms,
+                row.flags,
+                row.check,
+                ToSqlOutput::Borrowed(value),
+            ])
+            .map_err(failed)?;
+        let live = row.operation == Operation::Set;
+        prepare(self.view.0, if replaced { MOVE_ENTRY } else { ADD_ENTRY })?
+            .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms])
+            .map_err(failed)?;
+        self.head = Head { seq: row.seq, version: row.version };
+        Ok(())
+    }
+
+    fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId> {
+        self.wrote = true;
+        prepare(self.view.0, ADD_SCOPE)?
+            .execute(params![parent, name])
+            .map_err(|e| from_sqlite("making a scope", e))?;
+        Ok(self.view.0.last_insert_rowid())
+    }
+
+    fn savepoint(&mut self) -> Result<()> {
+        self.run("SAVEPOINT request")
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.run("RELEASE request")
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        self.run("ROLLBACK TO request")?;
+        self.run("RELEASE request")?;
+        self.head = self.view.head()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Keys and items in order, page by page over one snapshot. Nothing is held between pages, so a slow reader costs nobody
+//! anything, and what is written meanwhile is not seen.
+
+use crate::engine::{Head, Range};
+use crate::key::Pattern;
+use crate::scope::Scope;
+use crate::store::Store;
+use crate::store::snapshot::Page;
+use crate::{Entry, Result, limits};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Which keys, from where on, how many, in which direction. The default is all of them.
+///
+/// ```
+/// # use llmspell_state_persistence::{Select, State};
+/// # let state = State::in_memory()?;
+/// # for n in 0..5 { state.set(&format!("n{n}"), n)?; }
+/// let last_two = Select { limit: Some(2), reverse: true, ..Select::from("n*") };
+/// let keys: Vec<String> = state.keys(last_two)?.collect::<Result<_, _>>()?;
+/// assert_eq!(keys, ["n4", "n3"]);
+/// # Ok::<(), llmspell_state_persistence::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Select {
+    /// A glob that keys must match; see [`Pattern`].
+    pub pattern: Option<String>,
+    /// Only keys after this one in the direction of the listing; it need not exist.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// From the last key to the first.
+    pub reverse: bool,
+}
+
+impl From<&str> for Select {
+    fn from(pattern: &str) -> Self {
+        Self { pattern: Some(pattern.to_owned()), ..Self::default() }
+    }
+}
+
+/// Uncommitted writes of a transaction in one scope; `None` is a deletion.
+pub(crate) type Overlay = BTreeMap<Box<str>, Option<Arc<Entry>>>;
+
+/// What is listed: a scope as of a snapshot, with a transaction's own writes on top.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    scope: Scope,
+    /// Taken at the first page if it is not given.
+    at: Option<Head>,
+    overlay: Overlay,
+}
+
+impl Listed {
+    pub(crate) fn of_scope(scope: &Scope) -> Result<Self> {
+        scope.store()?;
+        Ok(Self { scope: scope.clone(), at: None, overlay: Overlay::new() })
+    }
+
+    pub(crate) fn of_transaction(scope: &Scope, at: Head, overlay: Overlay) -> Self {
+        Self { scope: scope.clone(), at: Some(at), overlay }
+    }
+}
+
+/// What a listing fetches with every key.
+trait Fetch: Sized {
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>>;
+    fn of(entry: &Arc<Entry>) -> Self;
+}
+
+impl Fetch for () {
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>> {
+        store.keys(range, pattern, at, rows)
+    }
+
+    fn of(_: &Arc<Entry>) -> Self {}
+}
+
+impl Fetch for Arc<Entry> {
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>> {
+        store.items(range, pattern, at, rows)
+    }
+
+    fn of(entry: &Arc<Entry>) -> Self {
+        Arc::clone(entry)
+    }
+}
+
+/// A listing under way.
+#[derive(Debug)]
+struct Pager<T> {
+    listed: Listed,
+    pattern: Pattern,
+    /// What is still to come.
+    range: Range,
+    left: u64,
+    buffer: VecDeque<(Box<str>, T)>,
+    /// Everything is in the buffer, or something failed.
+    done: bool,
+}
+
+impl<T: Fetch> Pager<T> {
+    fn new(mut listed: Listed, select: Select) -> Result<Self> {
+        let pattern = select.pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)?;
+        let Select { after, limit, reverse, .. } = select;
+        let (mut from, mut to) = (pattern.prefix().to_owned(), pattern.upper_bound());
+        match after {
+            // Control characters are not allowed in keys, so no key lies between.
+            Some(after) if !reverse => from = from.max(after + "\0"),
+            Some(after) => to = Some(to.map_or_else(|| after.clone(), |to| to.min(after.clone()))),
+            None => {}
+        }
+        let range = Range { scope: listed.scope.id(), from, to, reverse };
+        listed.overlay.retain(|key, _| pattern.matches(key) && is_within(&range, key));
+        Ok(Self { listed, pattern, range, left: limit.unwrap_or(u64::MAX), buffer: VecDeque::new(), done: false })
+    }
+
+    fn is_buffered(&self) -> bool {
+        self.left == 0 || self.done || !self.buffer.is_empty()
+    }
+
+    fn next(&mut self) -> Option<Result<(Box<str>, T)>> {
+        if self.left == 0 {
+            return None;
+        }
+        while self.buffer.is_empty() && !self.done {
+            if let Err(error) = self.fetch() {
+                self.done = true;
+                return Some(Err(error));
+            }
+        }
+        self.left -= 1;
+        self.buffer.pop_front().map(Ok)
+    }
+
+    fn fetch(&mut self) -> Result<()> {
+        let store = self.listed.scope.store()?;
+        let at = match self.listed.at {
+            Some(at) => at,
+            None => *self.listed.at.insert(store.head()?),
+        };
+        let rows = limits::PAGE.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let page = T::page(store, &self.range, &self.pattern, at, rows)?;
+        self.done = page.last;
+        let reach = page.rows.last().filter(|_| !page.last).map(|(key, _)| key.clone());
+        let own = self.own_writes_up_to(reach.as_deref());
+        self.buffer = merge(page.rows, own, self.range.reverse);
+        match reach {
+            Some(reach) if self.range.reverse => self.range.to = Some(reach.into()),
+            Some(reach) => self.range.from = reach.into_string() + "\0",
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the transaction's own writes that belong before the end of a page; all that are left after the last page.
+    fn own_writes_up_to(&mut self, reach: Option<&str>) -> Overlay {
+        let overlay = &mut self.listed.overlay;
+        match reach {
+            None => std::mem::take(overlay),
+            Some(reach) if self.range.reverse => overlay.split_off(reach),
+            Some(reach) => {
+                let later = overlay.split_off(&*format!("{reach}\0"));
+                std::mem::replace(overlay, later)
+            }
+        }
+    }
+}
+
+fn is_within(range: &Range, key: &str) -> bool {
+    *key >= *range.from && range.to.as_deref().is_none_or(|to| key < to)
+}
+
+/// A page with a transaction's own writes on top, in order.
+fn merge<T: Fetch>(rows: Vec<(Box<str>, T)>, own: Overlay, reverse: bool) -> VecDeque<(Box<str>, T)> {
+    if own.is_empty() {
+        return rows.into();
+    }
+    let mut merged: BTreeMap<Box<str>, T> = rows.into_iter().collect();
+    for (key, entry) in own {
+        match entry {
+            Some(entry) => merged.insert(key, T::of(&entry)),
+            None => merged.remove(&key),
+        };
+    }
+    if reverse { merged.into_iter().rev().collect() } else { merged.into_iter().collect() }
+}
+
+/// Keys in order; made by [`Scope::keys`]. After an error it ends.
+#[derive(Debug)]
+pub struct Keys(Pager<()>);
+
+/// Keys with their entries in order; made by [`Scope::items`]. After an error it ends.
+#[derive(Debug)]
+pub struct Items(Pager<Arc<Entry>>);
+
+impl Keys {
+    pub(crate) fn new(listed: Listed, select: Select) -> Result<Self> {
+        Pager::new(listed, select).map(Self)
+    }
+
+    /// Whether the next step needs no input or output.
+    pub fn is_buffered(&self) -> bool {
+        self.0.is_buffered()
+    }
+}
+
+impl Items {
+    pub(crate) fn new(listed: Listed, select: Select) -> Result<Self> {
+        Pager::new(listed, select).map(Self)
+    }
+
+    /// Whether the next step needs no input or output.
+    pub fn is_buffered(&self) -> bool {
+        self.0.is_buffered()
+    }
+}
+
+impl Iterator for Keys {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(key, ())| key.into()))
+    }
+}
+
+impl Iterator for Items {
+    type Item = Result<(String, Arc<Entry>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(key, entry)| (key.into(), entry)))
+    }
+}

@@ -1,0 +1,385 @@
+//! `Scope`, a namespace of keys: every data operation, and nothing of the store's own affairs.
+
+use crate::engine::ScopeId;
+use crate::key::{Key, Pattern, ScopeName};
+use crate::listing::{Listed, Select};
+use crate::retry::Retry;
+use crate::session::Session;
+use crate::store::Store;
+use crate::store::request::{Action, Applied, Change, Request};
+use crate::value::{Update, array_len};
+use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, Transaction, limits};
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+
+/// A namespace of keys within a store, isolated from its parent, its children and every other scope.
+///
+/// Cheap to clone and safe to share between threads. Each call is atomic, and acknowledged only when it is committed as
+/// [`SyncMode`](crate::SyncMode) says. Every call may fail with `Closed`, `Forked`, `Corrupt`, `Io`, and every write with
+/// `Busy`, `DiskFull`, `CommitUnknown`; other kinds are told where they occur.
+#[derive(Clone)]
+pub struct Scope {
+    session: Arc<Session>,
+    id: ScopeId,
+    name: Arc<str>,
+    depth: usize,
+}
+
+impl Scope {
+    pub(crate) fn new(session: Arc<Session>, id: ScopeId, name: &str, depth: usize) -> Self {
+        Self { session, id, name: name.into(), depth }
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(crate) fn store(&self) -> Result<&Store> {
+        self.session.store()
+    }
+
+    pub(crate) fn id(&self) -> ScopeId {
+        self.id
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Invalid` for a key that breaks the rules of [`Key`].
+    pub fn get(&self, key: &str) -> Result<Option<Value>> {
+        Ok(self.entry(key)?.map(|entry| entry.value()))
+    }
+
+    /// The value of a key with its version and times.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
+    pub fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>> {
+        self.store()?.entry(self.id, Key::parse(key)?)
+    }
+
+    /// The entry of a key as far as it is known without asking the database; the outer `None` says that it is not.
+    ///
+    /// What it answers is as current as [`Scope::entry`]. A binding asks here before it lets its interpreter go.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
+    pub fn peek(&self, key: &str) -> Result<Option<Option<Arc<Entry>>>> {
+        Ok(self.store()?.peek(self.id, Key::parse(key)?))
+    }
+
+    /// Whether a key exists; one that holds null does.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
+    pub fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.entry(key)?.is_some())
+    }
+
+    /// The entries of several keys in their order, all of one moment.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
+    pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<Entry>>>> {
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::parse(key.as_ref())).collect::<Result<_>>()?;
+        self.store()?.entries(self.id, &keys)
+    }
+
+    /// Sets a key; answers the version of the commit.
+    ///
+    /// # Errors
+    /// `Invalid` for a key or value that cannot be stored, `QuotaExceeded` for a value that is too long.
+    pub fn set(&self, key: &str, value: impl IntoDocument) -> Result<u64> {
+        self.put(key, value, None)
+    }
+
+    /// Sets a key only if it has the version `if_version`; 0 means that it must not exist.
+    ///
+    /// # Errors
+    /// As [`Scope::set`]; `Conflict` for another version.
+    pub fn set_if(&self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<u64> {
+        self.put(key, value, Some(if_version))
+    }
+
+    fn put(&self, key: &str, value: impl IntoDocument, if_version: Option<u64>) -> Result<u64> {
+        let store = self.store()?;
+        let key = Key::parse(key)?;
+        let action = store.set_action(value.into_document(self.max_value_bytes())?);
+        let response = store.submit(Request::one(self.id, key.as_str(), action, if_version))?;
+        Ok(response.version.cast_unsigned())
+    }
+
+    /// Sets several keys in one commit; the last value of a repeated key stays. Answers the version of the commit.
+    ///
+    /// # Errors
+    /// As [`Scope::set`]; `QuotaExceeded` also for more than [`limits::TRANSACTION_CHANGES`] pairs or
+    /// [`limits::TRANSACTION_BYTES`] bytes. Nothing is set then.
+    pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
+        let store = self.store()?;
+        let mut request = Request::default();
+        let mut budget = Budget::default();
+        for (key, value) in pairs {
+            let key = Key::parse(key.as_ref())?;
+            let document = value.into_document(self.max_value_bytes())?;
+            budget.spend(key.as_str().len() + document.text().len())?;
+            request.changes.push(Change::One {
+                scope: self.id,
+                key: key.as_str().into(),
+                action: store.set_action(document),
+                if_version: None,
+            });
+        }
+        if request.changes.is_empty() {
+            return Ok(store.head()?.version.cast_unsigned());
+        }
+        Ok(store.submit(request)?.version.cast_unsigned())
+    }
+
+    /// Deletes a key; says whether it was there.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
+    pub fn delete(&self, key: &str) -> Result<bool> {
+        self.remove(key, None)
+    }
+
+    /// Deletes a key only if it has the version `if_version`; 0 means that it must not exist.
+    ///
+    /// # Errors
+    /// As [`Scope::get`]; `Conflict` for another version.
+    pub fn delete_if(&self, key: &str, if_version: u64) -> Result<bool> {
+        self.remove(key, Some(if_version))
+    }
+
+    fn remove(&self, key: &str, if_version: Option<u64>) -> Result<bool> {
+        let store = self.store()?;
+        match store.submit(Request::one(self.id, Key::parse(key)?.as_str(), Action::Delete, if_version))?.only()? {
+            Applied::Deleted(existed) => Ok(existed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Deletes every key that matches, in one commit; says how many.
+    ///
+    /// # Errors
+    /// `Invalid` for a pattern that breaks the rules of [`Pattern`].
+    pub fn clear(&self, pattern: &str) -> Result<u64> {
+        let change = Change::Clear { scope: self.id, pattern: Pattern::parse(pattern)? };
+        match self.store()?.submit(Request { changes: vec![change], relies_on: None })?.only()? {
+            Applied::Cleared(count) => Ok(count),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The keys that match, sorted by bytes, fetched page by page from one snapshot.
+    ///
+    /// # Errors
+    /// As [`Scope::clear`].
+    pub fn keys(&self, select: impl Into<Select>) -> Result<Keys> {
+        Keys::new(Listed::of_scope(self)?, select.into())
+    }
+
+    /// The keys that match with their entries; see [`Scope::keys`].
+    ///
+    /// # Errors
+    /// As [`Scope::keys`].
+    pub fn items(&self, select: impl Into<Select>) -> Result<Items> {
+        Items::new(Listed::of_scope(self)?, select.into())
+    }
+
+    /// How many keys match.
+    ///
+    /// # Errors
+    /// As [`Scope::clear`].
+    pub fn count(&self, pattern: &str) -> Result<u64> {
+        self.store()?.count(self.id, &Pattern::parse(pattern)?)
+    }
+
+    /// Replaces a value by what `f` makes of it, again whenever another writer was faster; answers the new entry.
+    ///
+    /// No lock is held while `f` runs.
+    ///
+    /// # Errors
+    /// As [`Scope::set`], and whatever `f` fails with; `Conflict` after [`limits::ATTEMPTS`] attempts.
+    pub fn modify<E: From<Error>>(
+        &self,
+        key: &str,
+        mut f: impl FnMut(Option<&Arc<Entry>>) -> Result<Document, E>,
+    ) -> Result<Arc<Entry>, E> {
+        let mut retry = Retry::new(limits::ATTEMPTS);
+        loop {
+            let current = self.entry(key)?;
+            let new = f(current.as_ref())?;
+            let expected = current.map_or(0, |entry| entry.version());
+            match self.swap(key, new, expected) {
+                Err(error) => retry.after(error)?,
+                Ok(entry) => return Ok(entry),
+            }
+        }
+    }
+
+    fn swap(&self, key: &str, new: Document, expected: u64) -> Result<Arc<Entry>> {
+        let store = self.store()?;
+        let action = store.set_action(new.into_document(self.max_value_bytes())?);
+        written(store.submit(Request::one(self.id, Key::parse(key)?.as_str(), action, Some(expected)))?.only()?)
+    }
+
+    /// Adds to a number, a missing one being 0; answers the sum. Integers stay integers.
+    ///
+    /// # Errors
+    /// `Invalid` when the value is not a number or the sum is out of range; it is unchanged then.
+    pub fn increment(&self, key: &str, by: impl Into<Number>) -> Result<Number> {
+        let sum = self.update(key, Update::Increment(by.into().checked()?))?;
+        Number::of(sum.document()).ok_or_else(|| Error::corrupt("a sum is not a number"))
+    }
+
+    /// Adds an item to the end of an array, a missing one being empty; answers the new length.
+    ///
+    /// # Errors
+    /// As [`Scope::set`]; `Invalid` also when the value is not an array; it is unchanged then.
+    pub fn append(&self, key: &str, item: impl IntoDocument) -> Result<u64> {
+        let item = item.into_document(self.max_value_bytes())?;
+        Ok(array_len(self.update(key, Update::Append(item))?.document().text()))
+    }
+
+    /// Applies a JSON Merge Patch (RFC 7386); answers the merged value.
+    ///
+    /// # Errors
+    /// As [`Scope::set`].
+    pub fn merge(&self, key: &str, patch: impl IntoDocument) -> Result<Document> {
+        let patch = patch.into_document(self.max_value_bytes())?;
+        Ok(self.update(key, Update::Merge(patch))?.document().clone())
+    }
+
+    /// A change that the writer computes: exact without another attempt.
+    fn update(&self, key: &str, update: Update) -> Result<Arc<Entry>> {
+        let request = Request::one(self.id, Key::parse(key)?.as_str(), Action::Update(update), None);
+        written(self.store()?.submit(request)?.only()?)
+    }
+
+    /// The child scope of that name, which is made if need be.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that breaks the rules of [`ScopeName`]; `QuotaExceeded` below [`limits::SCOPE_DEPTH`] levels.
+    pub fn scope(&self, name: &str) -> Result<Scope> {
+        let store = self.store()?;
+        let parsed = ScopeName::parse(name)?;
+        if self.depth == limits::SCOPE_DEPTH {
+            return Err(Error::new(
+                crate::ErrorKind::QuotaExceeded,
+                format!("scopes nest at most {} levels deep", limits::SCOPE_DEPTH),
+            ));
+        }
+        Ok(Self::new(Arc::clone(&self.session), store.scope(self.id, parsed)?, name, self.depth + 1))
+    }
+
+    /// The names of the child scopes, sorted by bytes.
+    pub fn scopes(&self) -> Result<Vec<String>> {
+        self.store()?.scopes(self.id)
+    }
+
+    /// The scope's own name; empty for the root.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Begins a transaction over the state of this moment; see [`Transaction`].
+    pub fn transaction(&self) -> Result<Transaction> {
+        Transaction::begin(self)
+    }
+
+    /// Runs `f` in a transaction and commits it; rolls back when `f` fails; runs `f` again on a conflict.
+    ///
+    /// # Errors
+    /// What `f` or the commit fails with; `Conflict` after [`limits::ATTEMPTS`] attempts.
+    pub fn transact<T>(&self, f: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
+        let is_conflict = |error: &Error| error.kind() == crate::ErrorKind::Conflict;
+        self.transact_with(limits::ATTEMPTS, is_conflict, f)
+    }
+
+    /// [`Scope::transact`] with errors of the caller's own, at most `attempts` times.
+    ///
+    /// # Errors
+    /// As [`Scope::transact`]; `Invalid` for 0 attempts.
+    pub fn transact_with<T, E: From<Error>>(
+        &self,
+        attempts: u32,
+        is_conflict: impl Fn(&E) -> bool,
+        mut f: impl FnMut(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if attempts == 0 {
+            return Err(Error::invalid("attempts is 0; a transaction runs at least once").into());
+        }
+        let mut retry = Retry::new(attempts);
+        loop {
+            let transaction = self.transaction()?;
+            let failed = match f(&transaction) {
+                // An f that has committed or rolled back by itself has had its way.
+                Ok(done) if !transaction.is_active() => return Ok(done),
+                Ok(done) => match transaction.commit() {
+                    Ok(_) => return Ok(done),
+                    Err(error) => error.into(),
+                },
+                Err(error) => error,
+            };
+            if !is_conflict(&failed) || !retry.again() {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// The longest stored text of one value, in bytes, as configured.
+    pub fn max_value_bytes(&self) -> usize {
+        self.session.config().max_value_bytes
+    }
+
+    /// Whether the state that this scope belongs to was closed.
+    pub fn is_closed(&self) -> bool {
+        self.session.is_closed()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn written(applied: Applied) -> Result<Arc<Entry>> {
+    match applied {
+        Applied::Written(entry) => Ok(entry),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The writer answered another change than the one that was asked for: a fault of this crate.
+fn unexpected(applied: &Applied) -> Error {
+    Error::corrupt(format!("the writer answered with {applied:?}"))
+}
+
+/// What one commit may still hold.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Budget {
+    changes: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Counts one more change.
+    pub(crate) fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.changes += 1;
+        self.bytes += bytes;
+        if self.changes > limits::TRANSACTION_CHANGES || self.bytes > limits::TRANSACTION_BYTES {
+            return Err(Error::new(
+                crate::ErrorKind::QuotaExceeded,
+                format!(
+                    "one commit holds at most {} changes and {} bytes; split it",
+                    limits::TRANSACTION_CHANGES,
+                    limits::TRANSACTION_BYTES
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

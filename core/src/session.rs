@@ -1,0 +1,156 @@
+//! Opening and closing: one shared store per file and process, one session per opening.
+
+use crate::engine::sqlite::{Sqlite, file};
+use crate::store::Store;
+use crate::{Error, Result, StateConfig, fork};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One opening of a store, shared by every handle that comes from it.
+pub(crate) struct Session {
+    store: Arc<Store>,
+    closed: AtomicBool,
+}
+
+/// A store that is open in this process.
+struct Open {
+    file: file::FileId,
+    store: Arc<Store>,
+    sessions: usize,
+}
+
+/// The stores that are open in this process: SQLite's locks belong to the process, so a file must not be opened twice.
+struct Registry {
+    generation: u64,
+    stores: Mutex<Vec<Open>>,
+}
+
+/// The registry of this process. After a fork the child makes its own and leaks the parent's, whose lock may be held.
+#[allow(unsafe_code)]
+fn registry() -> &'static Registry {
+    static CURRENT: AtomicPtr<Registry> = AtomicPtr::new(std::ptr::null_mut());
+    let generation = fork::generation();
+    loop {
+        let current = CURRENT.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or was leaked below, so what it points at lives and is shared for ever.
+        if let Some(registry) = unsafe { current.as_ref() }
+            && registry.generation == generation
+        {
+            return registry;
+        }
+        let new = Box::into_raw(Box::new(Registry { generation, stores: Mutex::default() }));
+        if CURRENT.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: made just above and shared with nobody.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+}
+
+impl Session {
+    /// Opens a store as the settings say, or joins the opening that this process has already.
+    pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
+        config.check()?;
+        // The name that SQLite gives a database in memory.
+        if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
+            config.persistence_path = None;
+        }
+        let Some(path) = &config.persistence_path else {
+            let store = Store::new(Box::new(Sqlite::open(None, &config)?), config)?;
+            return Ok(Self { store: Arc::new(store), closed: AtomicBool::new(false) });
+        };
+        let path = file::resolve(path, &config)?;
+        config.persistence_path = Some(path.clone());
+        // Held while opening and closing, so that the two never meet on one file.
+        let mut stores = registry().stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = file::identify(&path)?
+            && let Some(open) = stores.iter_mut().find(|open| open.file == found)
+        {
+            check_same(open.store.config(), &config)?;
+            open.sessions += 1;
+            return Ok(Self { store: Arc::clone(&open.store), closed: AtomicBool::new(false) });
+        }
+        let engine = Sqlite::open(Some(&path), &config)?;
+        let file = file::identify(&path)?
+            .ok_or_else(|| Error::closed("the store, whose file was removed while it was opened,"))?;
+        let store = Arc::new(Store::new(Box::new(engine), config)?);
+        stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
+        Ok(Self { store, closed: AtomicBool::new(false) })
+    }
+
+    /// The store, as long as this session is open and in the process that opened it.
+    pub(crate) fn store(&self) -> Result<&Store> {
+        self.store.check_fork()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed("this state"));
+        }
+        Ok(&self.store)
+    }
+
+    pub(crate) fn config(&self) -> &StateConfig {
+        self.store.config()
+    }
+
+    pub(crate) fn store_id(&self) -> &str {
+        self.store.store_id()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends the session; the last one of a store closes it. Doing so again does nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.store.check_fork()?;
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let mut stores = registry().stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(index) = stores.iter().position(|open| Arc::ptr_eq(&open.store, &self.store)) else {
+            // A store in memory is nobody else's.
+            return self.store.close();
+        };
+        stores[index].sessions -= 1;
+        if stores[index].sessions > 0 {
+            return Ok(());
+        }
+        let closing = stores.swap_remove(index);
+        closing.store.close()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.store.is_forked() {
+            // The parent's threads and locks are not here: letting go would close what is not ours.
+            std::mem::forget(Arc::clone(&self.store));
+            return;
+        }
+        // Nobody is left to tell.
+        let _ = self.close();
+    }
+}
+
+/// Two openings of one file must want the same.
+fn check_same(open: &StateConfig, wanted: &StateConfig) -> Result<()> {
+    // How the file came to be does not matter once it is open.
+    let comparable = |config: &StateConfig| StateConfig {
+        create: true,
+        create_dirs: false,
+        persistence_path: None,
+        ..config.clone()
+    };
+    let (open_settings, wanted_settings) = (comparable(open), comparable(wanted));
+    if open_settings == wanted_settings {
+        return Ok(());
+    }
+    let as_map =
+        |config| serde_json::to_value(config).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    let (open_map, wanted_map) = (as_map(open_settings), as_map(wanted_settings));
+    let differing = open_map.iter().find(|(name, value)| wanted_map.get(*name) != Some(value));
+    let (name, value) = differing.map_or_else(Default::default, |(name, value)| (name.as_str(), value.to_string()));
+    Err(Error::invalid(format!(
+        "{} is open in this process with {name} = {value}; open it with the same settings, or close it first",
+        open.persistence_path.as_deref().unwrap_or(Path::new("the store")).display()
+    )))
+}

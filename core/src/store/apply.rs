@@ -1,0 +1,220 @@
+//! One request inside the write transaction: is what it relies on still true, and if so, its rows.
+
+use super::codec::{self, Packed};
+use super::request::{Action, Applied, Change, Reliance, Request, Response};
+use super::snapshot;
+use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes};
+use crate::error::shorten;
+use crate::key::Pattern;
+use crate::{Document, Entry, Error, ErrorKind, Result};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Settings that decide how values are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) compress: bool,
+    pub(crate) max_bytes: usize,
+}
+
+/// A key as it is after a commit.
+pub(crate) type Published = (ScopeId, Box<str>, Option<Arc<Entry>>);
+
+/// The part of a commit group that one request makes.
+pub(crate) struct Apply<'w> {
+    writes: &'w mut dyn Writes,
+    rules: Rules,
+    now_ms: i64,
+    version: i64,
+    published: &'w mut Vec<Published>,
+}
+
+impl<'w> Apply<'w> {
+    pub(crate) fn new(
+        writes: &'w mut dyn Writes,
+        rules: Rules,
+        now_ms: i64,
+        published: &'w mut Vec<Published>,
+    ) -> Self {
+        let version = writes.head().version + 1;
+        Self { writes, rules, now_ms, version, published }
+    }
+
+    /// Applies a request. When it fails, the rows it has appended must be undone; a request that is refused has appended none.
+    pub(crate) fn request(mut self, request: Request) -> Result<Response> {
+        if let Some(reliance) = &request.relies_on {
+            self.check_reliance(reliance)?;
+        }
+        let mut applied = Vec::with_capacity(request.changes.len());
+        for change in request.changes {
+            applied.push(match change {
+                Change::One { scope, key, action, if_version } => self.one(scope, key, action, if_version)?,
+                Change::Clear { scope, pattern } => Applied::Cleared(self.clear(scope, &pattern)?),
+            });
+        }
+        Ok(Response { version: self.writes.head().version, applied })
+    }
+
+    fn reads(&self) -> &dyn Reads {
+        self.writes.reads()
+    }
+
+    /// Everything the transaction read must be as it was: then it could have run at this very moment.
+    fn check_reliance(&self, reliance: &Reliance) -> Result<()> {
+        let Head { seq, version } = reliance.snapshot;
+        if self.writes.head().seq == seq {
+            return Ok(());
+        }
+        let changed = |key: &str| {
+            let message = format!(
+                "key {} was changed by another writer after version {version}; run the transaction again",
+                shorten(key)
+            );
+            Err(Error::new(ErrorKind::Conflict, message))
+        };
+        for (scope, key) in &reliance.keys {
+            if self.reads().newest(*scope, key)?.is_some_and(|newest| newest.seq > seq) {
+                return changed(key);
+            }
+        }
+        if reliance.ranges.is_empty() {
+            return Ok(());
+        }
+        let mut found = None;
+        self.reads().tail(seq, &mut |scope, key| {
+            if reliance.ranges.iter().any(|(listed, pattern)| *listed == scope && pattern.matches(key)) {
+                found = Some(key.to_owned());
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        found.map_or(Ok(()), |key| changed(&key))
+    }
+
+    fn one(&mut self, scope: ScopeId, key: Box<str>, action: Action, if_version: Option<u64>) -> Result<Applied> {
+        let newest = self.reads().newest(scope, &key)?;
+        let live = newest.filter(|newest| newest.live);
+        if let Some(expected) = if_version {
+            self.check_version(&key, live, expected)?;
+        }
+        match action {
+            Action::Set { document, packed } => self.write(scope, key, newest, document, &packed),
+            Action::Update(update) => {
+                let current =
+                    live.map(|live| snapshot::entry(self.reads(), live, &key, self.rules.max_bytes)).transpose()?;
+                let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
+                let packed = Packed::new(&document, self.rules.compress);
+                self.write(scope, key, newest, document, &packed)
+            }
+            Action::Delete => {
+                if let Some(newest) = live {
+                    self.delete(scope, key, newest)?;
+                }
+                Ok(Applied::Deleted(live.is_some()))
+            }
+        }
+    }
+
+    fn check_version(&self, key: &str, live: Option<Newest>, expected: u64) -> Result<()> {
+        let mut found = 0;
+        if let Some(live) = live {
+            self.reads().row(live.seq, &mut |row| {
+                codec::verify(row)?;
+                found = row.version.cast_unsigned();
+                Ok(())
+            })?;
+        }
+        if found == expected {
+            return Ok(());
+        }
+        Err(version_conflict(key, found, expected))
+    }
+
+    fn write(
+        &mut self,
+        scope: ScopeId,
+        key: Box<str>,
+        newest: Option<Newest>,
+        document: Document,
+        packed: &Packed,
+    ) -> Result<Applied> {
+        let created_ms = self.created_ms(newest)?;
+        let row = self.row(scope, &key, Operation::Set, newest, packed.flags, packed.bytes(&document));
+        self.writes.append(&row, created_ms, newest.is_some())?;
+        let (seq, time_ms, expires_ms) = (row.seq, row.time_ms, row.expires_ms);
+        let created_ms = created_ms.unwrap_or(time_ms);
+        let entry = Arc::new(Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms));
+        self.published.push((scope, key, Some(Arc::clone(&entry))));
+        Ok(Applied::Written(entry))
+    }
+
+    fn delete(&mut self, scope: ScopeId, key: Box<str>, newest: Newest) -> Result<()> {
+        let row = self.row(scope, &key, Operation::Delete, Some(newest), 0, &[]);
+        self.writes.append(&row, None, true)?;
+        self.published.push((scope, key, None));
+        Ok(())
+    }
+
+    fn row<'r>(
+        &self,
+        scope: ScopeId,
+        key: &'r str,
+        operation: Operation,
+        newest: Option<Newest>,
+        flags: i64,
+        value: &'r [u8],
+    ) -> LogRow<'r> {
+        let row = LogRow {
+            seq: self.writes.head().seq + 1,
+            version: self.version,
+            time_ms: self.now_ms,
+            scope,
+            key,
+            operation,
+            prev: newest.map_or(0, |newest| newest.seq),
+            expires_ms: None,
+            flags,
+            value,
+            check: 0,
+        };
+        LogRow { check: codec::check(&row), ..row }
+    }
+
+    /// When a key that is written now came into being; nothing if that is now.
+    fn created_ms(&self, newest: Option<Newest>) -> Result<Option<i64>> {
+        let Some(live) = newest.filter(|newest| newest.live) else { return Ok(None) };
+        if live.created_ms.is_some() {
+            return Ok(live.created_ms);
+        }
+        let mut time_ms = None;
+        self.reads().row(live.seq, &mut |row| {
+            time_ms = Some(row.time_ms);
+            Ok(())
+        })?;
+        Ok(time_ms)
+    }
+
+    fn clear(&mut self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
+        let mut doomed = Vec::new();
+        self.reads().entries(&snapshot::range(scope, pattern), &mut |key, newest| {
+            if newest.live && pattern.matches(key) {
+                doomed.push((key.into(), newest));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let count = doomed.len() as u64;
+        for (key, newest) in doomed {
+            self.delete(scope, key, newest)?;
+        }
+        Ok(count)
+    }
+}
+
+/// Compare-and-set met another version.
+pub(crate) fn version_conflict(key: &str, found: u64, expected: u64) -> Error {
+    let is = |version: u64| if version == 0 { "does not exist".into() } else { format!("has version {version}") };
+    Error::new(
+        ErrorKind::Conflict,
+        format!("key {} {}, not as expected by if_version = {expected}; read it again", shorten(key), is(found)),
+    )
+}

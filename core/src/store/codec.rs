@@ -1,0 +1,150 @@
+//! Stored bytes: how a value's text becomes the bytes of a log row and back, and the check that covers the row.
+//! No other module knows them.
+
+use crate::engine::{LogRow, Operation};
+use crate::{Document, Error, Result};
+use std::borrow::Cow;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// The value's text as it is.
+const PLAIN: i64 = 0;
+/// The value's text as one zstd frame (RFC 8878) that tells its content's size.
+const ZSTD: i64 = 1;
+/// Shorter text is not worth compressing, in bytes.
+const COMPRESS_FROM: usize = 1024;
+/// Fast: the next level saves little more and takes twice as long.
+const LEVEL: i32 = 1;
+
+/// A value's stored bytes.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) flags: i64,
+    /// Nothing where the document's own text is stored.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Packed {
+    /// Packs a value, compressed where that is wanted and saves an eighth at least.
+    pub(crate) fn new(document: &Document, compress: bool) -> Self {
+        let text = document.text().as_bytes();
+        if compress
+            && text.len() >= COMPRESS_FROM
+            && let Ok(bytes) = zstd::bulk::compress(text, LEVEL)
+            && bytes.len() + text.len() / 8 < text.len()
+        {
+            return Self { flags: ZSTD, bytes: Some(bytes) };
+        }
+        Self { flags: PLAIN, bytes: None }
+    }
+
+    /// The bytes to store for `document`, from which this was made.
+    pub(crate) fn bytes<'a>(&'a self, document: &'a Document) -> &'a [u8] {
+        self.bytes.as_deref().unwrap_or(document.text().as_bytes())
+    }
+}
+
+/// The check of a row: 64-bit XXH3 over every column but the check itself.
+pub(crate) fn check(row: &LogRow<'_>) -> i64 {
+    let numbers = [
+        row.seq,
+        row.version,
+        row.time_ms,
+        row.scope,
+        row.operation as i64,
+        row.prev,
+        // Distinct from every time: a row that never expires.
+        row.expires_ms.unwrap_or(i64::MIN),
+        row.flags,
+    ];
+    let mut fixed = [0; 64];
+    for (place, number) in fixed.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    // Each part seeds the next, so that bytes cannot move between key and value unseen.
+    let seed = xxh3_64_with_seed(row.key.as_bytes(), xxh3_64(&fixed));
+    xxh3_64_with_seed(row.value, seed).cast_signed()
+}
+
+/// The value of a row, after its check.
+///
+/// # Errors
+/// `Corrupt` names the row.
+pub(crate) fn unpack(row: &LogRow<'_>, max_bytes: usize) -> Result<Document> {
+    verify(row)?;
+    let damaged = |why: &str| Error::corrupt(format!("log row {}: {why}; restore from a backup", row.seq));
+    let text = match row.flags {
+        PLAIN => Cow::Borrowed(row.value),
+        ZSTD => {
+            // The frame's own word for its size is not trusted beyond what any value may have.
+            let size = zstd::zstd_safe::get_frame_content_size(row.value).ok().flatten();
+            let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= max_bytes);
+            let size = size.ok_or_else(|| damaged("its compressed value is larger than any value may be"))?;
+            Cow::Owned(zstd::bulk::decompress(row.value, size).map_err(|_| damaged("its value does not decompress"))?)
+        }
+        _ => return Err(damaged("its encoding is unknown")),
+    };
+    String::from_utf8(text.into_owned()).map(Document::trusted).map_err(|_| damaged("its value is not text"))
+}
+
+/// Compares a row with its check.
+///
+/// # Errors
+/// `Corrupt` names the row.
+pub(crate) fn verify(row: &LogRow<'_>) -> Result<()> {
+    if check(row) != row.check {
+        return Err(Error::corrupt(format!("log row {} does not match its check; restore from a backup", row.seq)));
+    }
+    debug_assert!(row.operation == Operation::Set || row.value.is_empty());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row<'a>(key: &'a str, value: &'a [u8]) -> LogRow<'a> {
+        let row = LogRow {
+            seq: 7,
+            version: 5,
+            time_ms: 1,
+            scope: 1,
+            key,
+            operation: Operation::Set,
+            prev: 3,
+            expires_ms: None,
+            flags: PLAIN,
+            value,
+            check: 0,
+        };
+        LogRow { check: check(&row), ..row }
+    }
+
+    #[test]
+    fn a_change_of_any_column_is_seen() {
+        let good = row("key", b"\"value\"");
+        assert!(verify(&good).is_ok());
+        for bad in [
+            LogRow { seq: 8, ..good },
+            LogRow { version: 6, ..good },
+            LogRow { time_ms: 2, ..good },
+            LogRow { scope: 2, ..good },
+            LogRow { key: "kez", ..good },
+            LogRow { prev: 4, ..good },
+            LogRow { expires_ms: Some(9), ..good },
+            LogRow { flags: ZSTD, ..good },
+            LogRow { value: b"\"valuf\"", ..good },
+            LogRow { key: "key\"", value: b"value\"", ..good },
+        ] {
+            assert!(verify(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_claims_too_much_is_refused_before_memory_is_taken() {
+        let bomb = zstd::bulk::compress(&vec![b' '; 1 << 20], LEVEL).unwrap();
+        let row = LogRow { flags: ZSTD, ..row("key", &bomb) };
+        let row = LogRow { check: check(&row), ..row };
+        assert!(unpack(&row, 1 << 16).is_err());
+        assert!(unpack(&row, 1 << 20).is_ok());
+    }
+}

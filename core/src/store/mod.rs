@@ -1,0 +1,361 @@
+//! The pipeline between handles and an engine: one cache, one queue of commits, one view of what other processes did.
+
+pub(crate) mod apply;
+mod cache;
+mod codec;
+mod commit;
+pub(crate) mod request;
+pub(crate) mod snapshot;
+
+use self::apply::{Apply, Published, Rules};
+use self::cache::Cache;
+use self::commit::Commits;
+use self::request::{Action, Request, Response};
+use self::snapshot::{Extent, Page};
+use crate::engine::{Engine, Head, Newest, Range, ScopeId};
+use crate::key::{Key, Pattern, ScopeName};
+use crate::{Document, Entry, Error, ErrorKind, Result, StateConfig, clock, fork, limits};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An open database with everything that its handles share.
+pub(crate) struct Store {
+    engine: Box<dyn Engine>,
+    config: StateConfig,
+    cache: Cache,
+    commits: Commits,
+    /// The stamp up to which the cache is known to be true.
+    seen: AtomicU64,
+    /// The end of the log up to which it is.
+    known: Mutex<Head>,
+    generation: u64,
+}
+
+/// More rows than this in one group are not put into the cache: they would push out what is read.
+const PUBLISHED_ROWS: usize = 1_000;
+
+/// What a stored value may decode to: the store may have been written under a larger setting than today's.
+const MAX_STORED_BYTES: usize = limits::MAX_VALUE_BYTES_CEILING;
+
+impl Store {
+    pub(crate) fn new(engine: Box<dyn Engine>, config: StateConfig) -> Result<Self> {
+        let store = Self {
+            cache: Cache::new(config.cache_size_mb << 20),
+            commits: Commits::default(),
+            seen: AtomicU64::new(engine.stamp()),
+            known: Mutex::default(),
+            generation: fork::generation(),
+            engine,
+            config,
+        };
+        let mut head = Head::default();
+        store.engine.read(&mut |reads| {
+            head = reads.head()?;
+            Ok(())
+        })?;
+        // The stamp was read before the head: at worst the first read looks at the log's end in vain.
+        *store.known() = head;
+        Ok(store)
+    }
+
+    pub(crate) fn config(&self) -> &StateConfig {
+        &self.config
+    }
+
+    pub(crate) fn store_id(&self) -> &str {
+        self.engine.store_id()
+    }
+
+    /// Refuses a process that is a fork of the one that opened the store.
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        fork::check(self.generation)
+    }
+
+    /// Whether this process is a fork of the one that opened the store.
+    pub(crate) fn is_forked(&self) -> bool {
+        fork::happened_since(self.generation)
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        self.engine.close()?;
+        self.cache.clear();
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Head> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that the cache knows of every commit that was acknowledged to anybody before this call.
+    fn refresh(&self) -> Result<()> {
+        if self.engine.stamp() == self.seen.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut known = self.known();
+        // Read before the log: what is committed in between is looked at twice rather than not at all.
+        let stamp = self.engine.stamp();
+        if stamp == self.seen.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.engine.snapshot(&mut |reads| {
+            let head = reads.head()?;
+            let mut rows = 0;
+            reads.tail(known.seq, &mut |scope, key| {
+                self.cache.forget(scope, key);
+                rows += 1;
+                if rows > limits::TAIL_ROWS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if rows > limits::TAIL_ROWS || head.seq < known.seq {
+                self.cache.clear();
+            }
+            *known = head;
+            Ok(())
+        })?;
+        self.seen.store(stamp, Ordering::Release);
+        Ok(())
+    }
+
+    /// The newest commit of any process.
+    pub(crate) fn head(&self) -> Result<Head> {
+        self.refresh()?;
+        Ok(*self.known())
+    }
+
+    /// The entry of a key as far as the cache can tell; the outer `None` says that it cannot.
+    pub(crate) fn peek(&self, scope: ScopeId, key: Key<'_>) -> Option<Option<Arc<Entry>>> {
+        if self.engine.stamp() != self.seen.load(Ordering::Acquire) {
+            return None;
+        }
+        self.cache.get(scope, key.as_str()).ok()
+    }
+
+    /// The entry of a key.
+    pub(crate) fn entry(&self, scope: ScopeId, key: Key<'_>) -> Result<Option<Arc<Entry>>> {
+        self.refresh()?;
+        let key = key.as_str();
+        let ticket = match self.cache.get(scope, key) {
+            Ok(known) => return Ok(known),
+            Err(ticket) => ticket,
+        };
+        let mut found = None;
+        self.engine.read(&mut |reads| {
+            found = snapshot::current(reads, scope, key, MAX_STORED_BYTES)?.map(Arc::new);
+            Ok(())
+        })?;
+        self.cache.fill(ticket, scope, key, found.clone());
+        Ok(found)
+    }
+
+    /// The entry of a key when `at` was the newest commit.
+    pub(crate) fn entry_at(&self, scope: ScopeId, key: Key<'_>, at: Head) -> Result<Option<Arc<Entry>>> {
+        let key = key.as_str();
+        // A snapshot is a state that this process has known, and a cached entry the newest that it knows of: if it is old
+        // enough, it was the one at the snapshot.
+        if let Ok(Some(entry)) = self.cache.get(scope, key)
+            && entry.seq <= at.seq
+        {
+            return Ok(Some(entry));
+        }
+        let mut found = None;
+        self.engine.snapshot(&mut |reads| {
+            found = match reads.newest(scope, key)? {
+                Some(newest) => snapshot::entry_at(reads, newest, key, at.seq, MAX_STORED_BYTES)?.map(Arc::new),
+                None => None,
+            };
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The entries of several keys, in their order, all of one moment.
+    pub(crate) fn entries(&self, scope: ScopeId, keys: &[Key<'_>]) -> Result<Vec<Option<Arc<Entry>>>> {
+        self.refresh()?;
+        let before = self.seen.load(Ordering::Acquire);
+        let cached: Result<Vec<_>, _> = keys.iter().map(|key| self.cache.get(scope, key.as_str())).collect();
+        // The cache may have moved on while its shards were asked one after the other; then the database answers.
+        if let Ok(found) = cached
+            && self.is_unchanged(before)
+        {
+            return Ok(found);
+        }
+        let mut found = Vec::with_capacity(keys.len());
+        self.engine.snapshot(&mut |reads| {
+            for key in keys {
+                found.push(snapshot::current(reads, scope, key.as_str(), MAX_STORED_BYTES)?.map(Arc::new));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether no commit of anybody has shown since the stamp. A store of one connection has no stamps.
+    fn is_unchanged(&self, stamp: u64) -> bool {
+        !self.config.exclusive
+            && self.config.persistence_path.is_some()
+            && self.engine.stamp() == stamp
+            && self.seen.load(Ordering::Acquire) == stamp
+    }
+
+    /// A page of at most `rows` keys as of the snapshot.
+    pub(crate) fn keys(&self, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<()>> {
+        let mut page = None;
+        self.engine.snapshot(&mut |reads| {
+            page = Some(snapshot::keys(reads, range, pattern, extent(at, rows))?);
+            Ok(())
+        })?;
+        page.ok_or_else(|| Error::closed("the store"))
+    }
+
+    /// A page of at most `rows` keys with their entries as of the snapshot.
+    pub(crate) fn items(&self, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Arc<Entry>>> {
+        let cached = |key: &str, newest: Newest| match self.cache.get(range.scope, key) {
+            Ok(Some(entry)) if entry.seq == newest.seq => Some(entry),
+            _ => None,
+        };
+        let mut page = None;
+        self.engine.snapshot(&mut |reads| {
+            page = Some(snapshot::items(reads, range, pattern, extent(at, rows), &cached)?);
+            Ok(())
+        })?;
+        page.ok_or_else(|| Error::closed("the store"))
+    }
+
+    /// How many keys match now.
+    pub(crate) fn count(&self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
+        let mut count = 0;
+        self.engine.read(&mut |reads| {
+            reads.entries(&snapshot::range(scope, pattern), &mut |key, newest| {
+                count += u64::from(newest.live && pattern.matches(key));
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok(count)
+    }
+
+    /// The id of a child scope, which is made if need be.
+    pub(crate) fn scope(&self, parent: ScopeId, name: ScopeName<'_>) -> Result<ScopeId> {
+        let mut id = None;
+        self.engine.read(&mut |reads| {
+            id = reads.find_scope(parent, name.as_str())?;
+            Ok(())
+        })?;
+        if let Some(id) = id {
+            return Ok(id);
+        }
+        self.engine.write(&mut |writes| {
+            id = match writes.reads().find_scope(parent, name.as_str())? {
+                Some(id) => Some(id),
+                None => Some(writes.add_scope(parent, name.as_str())?),
+            };
+            Ok(())
+        })?;
+        id.ok_or_else(|| Error::closed("the store"))
+    }
+
+    /// The names of the child scopes, sorted.
+    pub(crate) fn scopes(&self, parent: ScopeId) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.engine.read(&mut |reads| {
+            names = reads.scopes(parent)?;
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// A set of `document`, ready to be submitted.
+    pub(crate) fn set_action(&self, document: Document) -> Action {
+        Action::set(document, self.config.enable_compression)
+    }
+
+    /// Commits a request together with whatever else waits.
+    pub(crate) fn submit(&self, request: Request) -> Result<Response> {
+        self.commits.submit(self, request)
+    }
+
+    /// Commits a group; each request stands or falls alone. Only the leader calls it.
+    fn commit(&self, requests: Vec<Request>) -> Vec<Result<Response>> {
+        let count = requests.len();
+        let mut requests = Some(requests);
+        let (mut results, mut published) = (Vec::with_capacity(count), Vec::new());
+        let (mut start, mut end) = (Head::default(), Head::default());
+        let rules = Rules { compress: self.config.enable_compression, max_bytes: self.config.max_value_bytes };
+        let committed = self.engine.write(&mut |writes| {
+            start = writes.head();
+            let now_ms = clock::now_ms();
+            for request in requests.take().into_iter().flatten() {
+                let alone = count == 1;
+                if !alone {
+                    writes.savepoint()?;
+                }
+                let before = published.len();
+                let result = Apply::new(writes, rules, now_ms, &mut published).request(request);
+                if alone {
+                    results.push(Ok(result?));
+                    break;
+                }
+                if result.is_err() {
+                    published.truncate(before);
+                    writes.undo()?;
+                } else {
+                    writes.release()?;
+                }
+                results.push(result);
+            }
+            end = writes.head();
+            Ok(())
+        });
+        match committed {
+            Ok(stamp) => {
+                self.publish(start, end, stamp, published);
+                results
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::CommitUnknown {
+                    self.distrust();
+                }
+                (0..count).map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    /// After a commit that may or may not be stored: nothing that was cached counts any more.
+    fn distrust(&self) {
+        let mut known = self.known();
+        self.cache.clear();
+        // Where this fails too, the next successful read of the log's end starts from the older one.
+        let _ = self.engine.read(&mut |reads| {
+            *known = reads.head()?;
+            Ok(())
+        });
+    }
+
+    /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its
+    /// own write.
+    fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
+        let mut known = self.known();
+        let followed = known.seq == start.seq;
+        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
+        if followed || known.seq == end.seq {
+            let keep = published.len() <= PUBLISHED_ROWS;
+            for (scope, key, entry) in published {
+                if keep {
+                    self.cache.publish(scope, &key, entry);
+                } else {
+                    self.cache.forget(scope, &key);
+                }
+            }
+        }
+        if followed {
+            *known = end;
+            if let Some(stamp) = stamp {
+                self.seen.store(stamp, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// A page of the snapshot at `at`.
+fn extent(at: Head, rows: usize) -> Extent {
+    Extent { at: at.seq, rows, bytes: limits::PAGE_BYTES, max_bytes: MAX_STORED_BYTES }
+}
