@@ -95,16 +95,16 @@ def page(measured: list[Case], judged: list[Verdict], effort: Effort) -> str:
     text = [
         "# Measured side by side",
         "",
-        "Written by `make bench`; nothing here is edited by hand. Contenders take turns in one run; figures are medians of "
-        f"{effort.rounds} rounds. Absolute figures drift on shared machines: what counts is the ratio within the run.",
+        "Written by `make bench`, not by hand. Contenders take turns in one run; figures are medians of "
+        f"{effort.rounds} rounds. Absolute figures drift on shared machines: what counts is the ratio within a run.",
         "",
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}{', quick mode' if effort is QUICK else ''}",
+        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}{', quick mode' if effort is QUICK else ''}",
         "",
         *(f"- {line}" for line in machine()),
         *([f"- not installed, so left out: {', '.join(missing)}"] if missing else []),
         "",
-        "NORMAL survives a crash of the process, FULL is on disk when acknowledged. For lmdb NORMAL is without sync, for",
-        "redis `appendfsync everysec`. Only llmspell_state keeps every old value and checks every row it reads.",
+        "NORMAL survives a crash of the process, FULL is on disk when acknowledged. For lmdb NORMAL is without sync,",
+        "for redis `appendfsync everysec`. Only llmspell_state keeps every old value and checks every row it reads.",
         "",
         f"## Targets: {met} of {len(judged)} met",
         "",

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from contenders import PEERS, Apsw, Contender, Dict, Diskcache, Lmdb, Ours, Redis, Rocks, Sqlite
 from measure import Case, Effort, over, repeated, say, threads_per_second, turns
-from values import SMALL, document, of_size, small
+from values import SMALL, of_size, small
 
 OURS = Ours.name
 BATCH = 10_000

@@ -6,7 +6,18 @@ from typing import Any
 import orjson
 
 SMALL = {"name": "Alice", "score": 100}
-TOPICS = "planning retrieval memory tools budget review context handover summary checkpoint".split()
+TOPICS = [
+    "planning",
+    "retrieval",
+    "memory",
+    "tools",
+    "budget",
+    "review",
+    "context",
+    "handover",
+    "summary",
+    "checkpoint",
+]
 
 
 def small(number: int) -> dict[str, Any]:

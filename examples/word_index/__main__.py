@@ -16,9 +16,8 @@ from collections import Counter
 from pathlib import Path
 
 from job import candidates, enqueue
-from words import plain_pass, text_files
-
 from llmspell_state import State
+from words import plain_pass, text_files
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = {"python": "worker.py"}  # every other program is a Lua interpreter

@@ -17,9 +17,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from words import count_words
-
 from llmspell_state import Scope, State, Transaction
+from words import count_words
 
 LEASE = 3  # seconds a worker has for one file
 
@@ -50,7 +49,7 @@ def candidates(state: State) -> list[str]:
     return available
 
 
-def claim(tx: Transaction, worker: str, path: str) -> str | None | bool:
+def claim(tx: Transaction, worker: str, path: str) -> str | bool | None:
     """Takes a file: its stamp, `None` for a file that is gone, `False` when another worker was first."""
     waiting, claims = tx.scope("waiting"), tx.scope("claims")
     if not is_available(claims, path):

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from llmspell_state import State
 
 HERE = Path(__file__).resolve().parent

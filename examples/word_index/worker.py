@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from job import work
-
 from llmspell_state import State
 
 if __name__ == "__main__":
