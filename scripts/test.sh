@@ -25,23 +25,6 @@ counts() {
     sed 's/\x1b\[[0-9;]*m//g' "$1" | grep -E '(^|[^0-9])[1-9][0-9]* passed'
 }
 
-# programs COMMAND FILE…: runs each and counts like any runner.
-programs() {
-    local passed=0 wrong=0 file command=$1
-    shift
-    for file in "$@"; do
-        if "$command" "$file" >"$logs/example.out" 2>&1; then
-            passed=$((passed + 1))
-        else
-            wrong=$((wrong + 1))
-            echo "FAILED: $command $file"
-            cat "$logs/example.out"
-        fi
-    done
-    echo "$passed passed, $wrong failed"
-    [ "$wrong" = 0 ]
-}
-
 if command -v cargo-nextest >/dev/null; then
     suite rust cargo nextest run --workspace --no-fail-fast --hide-progress-bar --status-level fail
 else
@@ -52,11 +35,9 @@ suite python pytest -q tests/python
 for lua in "${lua_interpreters[@]}"; do
     suite "lua-$lua" "$lua" tests/lua/run.lua
     suite "contract-$lua" "$lua" tests/lua/contract.lua
-    suite "examples-$lua" programs "$lua" examples/*.lua
 done
-suite examples-python programs python examples/*.py
 suite interop pytest -q tests/interop
-suite demo pytest -q examples
+suite examples pytest -q examples
 
 printf '\n== summary\n'
 for name in "${suites[@]}"; do
