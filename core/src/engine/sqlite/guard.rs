@@ -33,30 +33,31 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Takes part in the use of the database file, waiting up to `patience` for one that is just being closed.
-    pub(super) fn take(path: &Path, database: File, exclusive: bool, patience: Duration) -> Result<Self> {
-        if !lock(&database, OCCUPIED, exclusive).map_err(|e| from_io("locking", path, e))? {
-            let other = if exclusive {
-                "is open in another process"
-            } else {
-                "is open in another process with exclusive = true"
-            };
-            return Err(Error::new(ErrorKind::Busy, format!("{} {other}; close it there first", path.display())));
+    /// Says that this process uses the store, alone or with others.
+    pub(super) fn take(path: &Path, database: File, exclusive: bool) -> Result<Self> {
+        if lock(&database, OCCUPIED, exclusive).map_err(|e| from_io("locking", path, e))? {
+            return Ok(Self { path: path.to_owned(), database });
         }
-        // SQLite's own exclusive mode locks these bytes for writing, which a lock of ours would prevent.
-        if !exclusive {
-            let start = Instant::now();
-            while !lock(&database, SHARED, false).map_err(|e| from_io("locking", path, e))? {
-                if start.elapsed() > patience {
-                    return Err(Error::new(
-                        ErrorKind::Busy,
-                        format!("{} is locked by another program", path.display()),
-                    ));
-                }
-                std::thread::sleep(Duration::from_millis(1));
+        let other =
+            if exclusive { "is open in another process" } else { "is open in another process with exclusive = true" };
+        Err(Error::new(ErrorKind::Busy, format!("{} {other}; close it there first", path.display())))
+    }
+
+    /// Takes part in the shared use of the database file, waiting up to `patience` for a process that is just leaving.
+    ///
+    /// Only once the file is in write-ahead mode: SQLite changes the mode as its only user, which this lock would prevent.
+    pub(super) fn share(&self, patience: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !lock(&self.database, SHARED, false).map_err(|e| from_io("locking", &self.path, e))? {
+            if start.elapsed() > patience {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("{} is locked by another program", self.path.display()),
+                ));
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Self { path: path.to_owned(), database })
+        Ok(())
     }
 
     /// Takes part in the use of the wal-index.

@@ -67,7 +67,7 @@ impl Sqlite {
                 if !config.exclusive {
                     file::check_file_system(&database, path)?;
                 }
-                Some(Guard::take(path, database, config.exclusive, patience)?)
+                Some(Guard::take(path, database, config.exclusive)?)
             }
         };
         let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
@@ -75,6 +75,7 @@ impl Sqlite {
         let sharing = match path.filter(|_| role == Role::Writer) {
             None => None,
             Some(path) => {
+                guard.as_ref().map_or(Ok(()), |guard| guard.share(patience))?;
                 let (reader_path, reader_config) = (path.to_owned(), config.clone());
                 let readers = Pool::new(move || {
                     let reader = connect(Some(&reader_path), &reader_config, Role::Reader)?;
