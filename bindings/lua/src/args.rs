@@ -1,0 +1,235 @@
+//! Arguments: checked here, told in Lua's own words.
+
+use crate::call::Call;
+use crate::error::Failure;
+use crate::handle::{self, Object};
+use llmspell_state_persistence::{Number, Scope, Select, State, Transaction};
+use mlua::ffi;
+use std::os::raw::c_int;
+
+/// Handles that have the data operations.
+pub(crate) enum Target<'c> {
+    Scope(&'c Scope),
+    Transaction(&'c Transaction),
+}
+
+/// The same verb on either kind of handle.
+macro_rules! on {
+    ($target:expr, $handle:ident => $verb:expr) => {
+        match $target {
+            $crate::args::Target::Scope($handle) => $verb,
+            $crate::args::Target::Transaction($handle) => $verb,
+        }
+    };
+}
+pub(crate) use on;
+
+impl Target<'_> {
+    pub(crate) fn max_value_bytes(&self) -> usize {
+        on!(self, handle => handle.max_value_bytes())
+    }
+}
+
+/// Who is called.
+impl Call {
+    /// The handle of a method, for as long as Lua does not run.
+    #[inline]
+    pub(crate) fn target(&self) -> Result<Target<'_>, Failure> {
+        match handle::object(self, 1) {
+            Some(Object::State(state)) => Ok(Target::Scope(state)),
+            Some(Object::Scope(scope)) => Ok(Target::Scope(scope)),
+            Some(Object::Transaction(transaction)) => Ok(Target::Transaction(transaction)),
+            _ => Err(self.bad_self("State, Scope or Transaction")),
+        }
+    }
+
+    /// The handle of a method, and the key or name that comes first.
+    #[inline]
+    pub(crate) fn keyed(&self) -> Result<(Target<'_>, &str), Failure> {
+        Ok((self.target()?, self.text(2)?))
+    }
+
+    pub(crate) fn own_state(&self) -> Result<State, Failure> {
+        match handle::object(self, 1) {
+            Some(Object::State(state)) => Ok(state.clone()),
+            _ => Err(self.bad_self("State")),
+        }
+    }
+
+    /// A state or a scope.
+    pub(crate) fn own_scope(&self) -> Result<Scope, Failure> {
+        match self.target() {
+            Ok(Target::Scope(scope)) => Ok(scope.clone()),
+            _ => Err(self.bad_self("State or Scope")),
+        }
+    }
+
+    pub(crate) fn own_transaction(&self) -> Result<Transaction, Failure> {
+        match self.target() {
+            Ok(Target::Transaction(transaction)) => Ok(transaction.clone()),
+            _ => Err(self.bad_self("Transaction")),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn bad_self(&self, expected: &str) -> Failure {
+        Failure::invalid(format!(
+            "calling '{}' on bad self ({expected} expected, got {}); call it with ':' on a handle that is in use",
+            self.name,
+            self.given(1)
+        ))
+    }
+
+    fn given(&self, index: c_int) -> &'static str {
+        if self.kind(index) == ffi::LUA_TNONE { "no value" } else { self.kind_name(index) }
+    }
+}
+
+/// What it is given. Indices count from 1 = self; messages count as Lua does, without self.
+impl Call {
+    #[cold]
+    pub(crate) fn bad_argument(&self, index: c_int, problem: &str) -> Failure {
+        // The functions of the module itself have no self.
+        let position =
+            if self.name == "open" || self.name == "array" || self.name == "binary" { index } else { index - 1 };
+        Failure::invalid(format!("bad argument #{position} to '{}' ({problem})", self.name))
+    }
+
+    #[cold]
+    pub(crate) fn expected(&self, index: c_int, what: &str) -> Failure {
+        self.bad_argument(index, &format!("{what} expected, got {}", self.given(index)))
+    }
+
+    /// A string that is UTF-8.
+    #[inline]
+    pub(crate) fn text(&self, index: c_int) -> Result<&str, Failure> {
+        let bytes = self.bytes(index).ok_or_else(|| self.expected(index, "string"))?;
+        std::str::from_utf8(bytes).map_err(|_| self.bad_argument(index, "it is not valid UTF-8"))
+    }
+
+    /// A pattern; without one, every key.
+    pub(crate) fn pattern(&self, index: c_int) -> Result<&str, Failure> {
+        if self.is_missing(index) { Ok("*") } else { self.text(index) }
+    }
+
+    pub(crate) fn check_table(&self, index: c_int) -> Result<(), Failure> {
+        if self.kind(index) == ffi::LUA_TTABLE { Ok(()) } else { Err(self.expected(index, "table")) }
+    }
+
+    pub(crate) fn check_function(&self, index: c_int) -> Result<(), Failure> {
+        if self.kind(index) == ffi::LUA_TFUNCTION { Ok(()) } else { Err(self.expected(index, "function")) }
+    }
+
+    /// A number to add; without one, 1.
+    pub(crate) fn addend(&self, index: c_int) -> Result<Number, Failure> {
+        if self.is_missing(index) {
+            Ok(Number::Int(1))
+        } else {
+            self.number(index).ok_or_else(|| self.expected(index, "number"))
+        }
+    }
+
+    /// Calls `take` for every field of an optional table of options; the value is on top.
+    fn options(
+        &self,
+        index: c_int,
+        mut take: impl FnMut(&str) -> Option<Result<(), Failure>>,
+        known: &str,
+    ) -> Result<(), Failure> {
+        if self.is_missing(index) {
+            return Ok(());
+        }
+        self.check_table(index)?;
+        self.push_nil();
+        while self.next(index) {
+            let name = self.bytes(-2).and_then(|name| std::str::from_utf8(name).ok());
+            match name.and_then(&mut take) {
+                Some(taken) => taken?,
+                None => {
+                    let name =
+                        name.map_or_else(|| format!("of type {}", self.kind_name(-2)), |name| format!("'{name:.40}'"));
+                    return Err(self.bad_argument(index, &format!("unknown option {name}; it takes {known}")));
+                }
+            }
+            self.pop(1);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn bad_option(&self, index: c_int, name: &str, expected: &str) -> Failure {
+        self.bad_argument(index, &format!("option '{name}': {expected} expected, got {}", self.given(-1)))
+    }
+
+    fn whole_option(&self, index: c_int, name: &str) -> Result<u64, Failure> {
+        let whole = self.integer(-1).and_then(|n| u64::try_from(n).ok());
+        whole.ok_or_else(|| match self.kind(-1) {
+            ffi::LUA_TNUMBER => {
+                self.bad_argument(index, &format!("option '{name}': a whole number from 0 up expected"))
+            }
+            _ => self.bad_option(index, name, "whole number"),
+        })
+    }
+
+    fn text_option(&self, index: c_int, name: &str) -> Result<String, Failure> {
+        let bytes = self.bytes(-1).ok_or_else(|| self.bad_option(index, name, "string"))?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| self.bad_argument(index, &format!("option '{name}' is not valid UTF-8")))?;
+        Ok(text.to_owned())
+    }
+
+    /// `{if_version = n}`.
+    pub(crate) fn if_version(&self, index: c_int) -> Result<Option<u64>, Failure> {
+        let mut version = None;
+        self.options(
+            index,
+            |name| (name == "if_version").then(|| self.whole_option(index, name).map(|n| version = Some(n))),
+            "if_version",
+        )?;
+        Ok(version)
+    }
+
+    /// `{attempts = n}`.
+    pub(crate) fn attempts(&self, index: c_int) -> Result<Option<u32>, Failure> {
+        let mut attempts = None;
+        let take = |name: &str| {
+            let n = self.whole_option(index, name).and_then(|n| match u32::try_from(n) {
+                Ok(n) if n > 0 => Ok(n),
+                _ => Err(self.bad_argument(index, "option 'attempts': 1 or more expected")),
+            });
+            n.map(|n| attempts = Some(n))
+        };
+        let mut take = take;
+        self.options(index, |name| (name == "attempts").then(|| take(name)), "attempts")?;
+        Ok(attempts)
+    }
+
+    /// A pattern, or `{pattern = , after = , limit = , reverse = }`.
+    pub(crate) fn select(&self, index: c_int) -> Result<Select, Failure> {
+        if self.is_missing(index) {
+            return Ok(Select::default());
+        }
+        if self.kind(index) == ffi::LUA_TSTRING {
+            return Ok(Select::from(self.text(index)?));
+        }
+        if self.kind(index) != ffi::LUA_TTABLE {
+            return Err(self.expected(index, "string or table"));
+        }
+        let mut select = Select::default();
+        let take = |name: &str| match name {
+            "pattern" => Some(self.text_option(index, name).map(|text| select.pattern = Some(text))),
+            "after" => Some(self.text_option(index, name).map(|text| select.after = Some(text))),
+            "limit" => Some(self.whole_option(index, name).map(|n| select.limit = Some(n))),
+            "reverse" => Some(match self.kind(-1) {
+                ffi::LUA_TBOOLEAN => {
+                    select.reverse = self.boolean(-1);
+                    Ok(())
+                }
+                _ => Err(self.bad_option(index, name, "boolean")),
+            }),
+            _ => None,
+        };
+        self.options(index, take, "pattern, after, limit, reverse")?;
+        Ok(select)
+    }
+}

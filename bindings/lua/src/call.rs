@@ -1,0 +1,136 @@
+//! The boundary: how a function of this module is entered, how it fails, and what runs protected.
+
+use crate::error::{self, Failure};
+use crate::stack::{Place, Stack};
+use mlua::ffi::{self, lua_State};
+use std::cell::Cell;
+use std::ops::Deref;
+use std::os::raw::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How many values a function leaves on the stack, or why it failed.
+pub(crate) type Returned = Result<c_int, Failure>;
+
+/// Slots for reading a value: a key, a value and a metatable to compare with for every level.
+const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
+
+/// One call from Lua: its stack, and what its errors need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    stack: Stack,
+    /// The function's name, as in `bad argument #1 to 'get'`.
+    pub(crate) name: &'static str,
+}
+
+impl Deref for Call {
+    type Target = Stack;
+
+    fn deref(&self) -> &Stack {
+        &self.stack
+    }
+}
+
+/// A named function of this module for Lua, made from `fn(&Call) -> Returned`.
+macro_rules! function {
+    ($name:literal, $body:expr) => {{
+        unsafe extern "C-unwind" fn called_by_lua(state: *mut mlua::ffi::lua_State) -> std::os::raw::c_int {
+            unsafe { $crate::call::enter(state, $name, $body) }
+        }
+        ($name, called_by_lua as mlua::ffi::lua_CFunction)
+    }};
+}
+pub(crate) use function;
+
+/// Runs `body`; raises its error when nothing is alive any more.
+///
+/// # Safety
+/// To be called by Lua, from a frame that owns nothing.
+#[inline]
+pub(crate) unsafe fn enter(
+    state: *mut lua_State,
+    name: &'static str,
+    body: impl Fn(&Call) -> Returned + Copy,
+) -> c_int {
+    unsafe {
+        // Before anything is alive: Lua 5.1 raises when it has no memory for this.
+        ffi::luaL_checkstack(state, ROOM, c"too many nested calls".as_ptr());
+        let results = run(&Call { stack: Stack::new(state), name }, body);
+        if results < 0 {
+            ffi::lua_error(state);
+        }
+        results
+    }
+}
+
+/// The number of results, or -1 with an error on top. A panic ends here and becomes an error.
+#[inline]
+fn run(call: &Call, body: impl Fn(&Call) -> Returned) -> c_int {
+    let failure = match catch_unwind(AssertUnwindSafe(|| body(call))) {
+        Ok(Ok(results)) => return results,
+        Ok(Err(failure)) => failure,
+        Err(panic) => Failure::panic(panic.as_ref()),
+    };
+    error::push(call, &failure);
+    -1
+}
+
+/// A protected call's work: a function and what it borrows.
+#[derive(Clone, Copy)]
+struct Job {
+    run: unsafe fn(*const (), Stack) -> c_int,
+    data: *const (),
+}
+
+thread_local! {
+    /// The work of the innermost protected call of this thread. It is not handed over as an argument because a script with the
+    /// debug library can call `run_job` with arguments of its own.
+    static JOB: Cell<Option<Job>> = const { Cell::new(None) };
+}
+
+/// `run_job`, made once: making it anew could raise.
+static RUN_JOB: Place = Place::new();
+
+unsafe extern "C-unwind" fn run_job(state: *mut lua_State) -> c_int {
+    match JOB.get() {
+        // SAFETY: the job's owner waits in `protected`, below us on this thread's stack.
+        Some(job) => unsafe { (job.run)(job.data, Stack::new(state)) },
+        None => 0,
+    }
+}
+
+/// Puts into the registry what `protected` needs.
+pub(crate) fn register(stack: Stack) {
+    stack.push_function(run_job);
+    stack.set_place(&RUN_JOB);
+}
+
+impl Stack {
+    /// Makes sure that a value can be read after a callback, in which Lua may have shrunk the stack.
+    pub(crate) fn make_room(self) -> Result<(), Failure> {
+        self.protected(0, 0, &|stack: Stack| stack.need_room(ROOM))
+    }
+
+    /// Runs `work`, which may make calls that raise, on a stack of its own with the top `arguments` values, and puts the first
+    /// `results` values that it leaves in their place.
+    ///
+    /// `work` is `Copy`, so it owns nothing; inside it nothing may be owned either, since an error jumps over its frames,
+    /// and it must not panic.
+    pub(crate) fn protected<F: Fn(Stack) + Copy>(
+        self,
+        arguments: c_int,
+        results: c_int,
+        work: &F,
+    ) -> Result<(), Failure> {
+        unsafe fn run<F: Fn(Stack)>(data: *const (), stack: Stack) -> c_int {
+            // SAFETY: `data` is the `work` of the `protected` that waits for us.
+            unsafe { (*data.cast::<F>())(stack) };
+            stack.top()
+        }
+        let outer = JOB.replace(Some(Job { run: run::<F>, data: (&raw const *work).cast() }));
+        self.push_place(&RUN_JOB);
+        self.move_top(-1 - arguments);
+        let done = self.try_call(arguments, results);
+        JOB.set(outer);
+        if done { Ok(()) } else { Err(Failure::raised(self)) }
+    }
+}

@@ -1,0 +1,193 @@
+//! Errors as Lua sees them: objects with `kind` and `message`.
+
+use crate::call::Call;
+use crate::stack::{Place, Stack};
+use llmspell_state_persistence::value::ValueError;
+use llmspell_state_persistence::{Error, ErrorKind};
+use mlua::ffi::{self, lua_State};
+use std::any::Any;
+use std::os::raw::c_int;
+
+/// Why a call fails.
+pub(crate) enum Failure {
+    /// An error of the core.
+    Error(Error),
+    /// An error that Lua raised in a callback or for want of memory; it is on top of the stack and passes through unchanged.
+    Raised {
+        /// It is one of our own conflicts: the callback may run again.
+        conflict: bool,
+    },
+    /// A bug of this library, caught before it could reach Lua's frames.
+    Panic(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Failure {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Error(Error::invalid(message))
+    }
+
+    /// The error that is on top of the stack.
+    pub(crate) fn raised(stack: Stack) -> Self {
+        Self::Raised { conflict: is_conflict(stack) }
+    }
+
+    pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
+        let text =
+            payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+        Self::Panic(format!("a bug in llmspell_state, please report it: {}", text.unwrap_or("no message")))
+    }
+
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Error(error) => error.kind() == ErrorKind::Conflict,
+            Self::Raised { conflict } => *conflict,
+            Self::Panic(_) => false,
+        }
+    }
+}
+
+/// The field `kind` of an error object. Every kind is named here, so that a new one is not forgotten.
+const fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "Invalid",
+        ErrorKind::Conflict => "Conflict",
+        ErrorKind::PermissionDenied => "PermissionDenied",
+        ErrorKind::QuotaExceeded => "QuotaExceeded",
+        ErrorKind::Busy => "Busy",
+        ErrorKind::Closed => "Closed",
+        ErrorKind::Forked => "Forked",
+        ErrorKind::Cancelled => "Cancelled",
+        ErrorKind::NotFound => "NotFound",
+        ErrorKind::WrongKey => "WrongKey",
+        ErrorKind::Corrupt => "Corrupt",
+        ErrorKind::DataLoss => "DataLoss",
+        ErrorKind::UnknownFormat => "UnknownFormat",
+        ErrorKind::BackupInvalid => "BackupInvalid",
+        ErrorKind::MigrationFailed => "MigrationFailed",
+        ErrorKind::DiskFull => "DiskFull",
+        ErrorKind::Io => "Io",
+        ErrorKind::CommitUnknown => "CommitUnknown",
+    }
+}
+
+/// The metatable of error objects.
+static METATABLE: Place = Place::new();
+
+/// Pushes the error object of `failure`, in place of everything else.
+pub(crate) fn push(call: &Call, failure: &Failure) {
+    let (kind, message) = match failure {
+        Failure::Raised { .. } => return,
+        Failure::Error(error) => (kind_name(error.kind()), error.message()),
+        Failure::Panic(message) => ("Panic", message.as_str()),
+    };
+    call.set_top(0);
+    // Without memory for the object, Lua's own error is on top instead: raised just the same.
+    let _ = call.protected(0, 1, &|stack: Stack| {
+        stack.push_table(0, 3);
+        stack.push_bytes(kind.as_bytes());
+        stack.set_field(1, "kind");
+        stack.push_bytes(message.as_bytes());
+        stack.set_field(1, "message");
+        push_position(stack);
+        stack.set_field(1, "where");
+        stack.set_metatable(1, &METATABLE);
+    });
+}
+
+/// Pushes `file:line` of the Lua code that called us, or nil.
+fn push_position(stack: Stack) {
+    // Level 0 is the protected call, 1 the function of this module, 2 its caller.
+    unsafe { ffi::luaL_where(stack.raw(), 2) };
+    let len = stack.bytes(-1).map_or(0, |text| text.strip_suffix(b": ").unwrap_or(text).len());
+    if len == 0 {
+        stack.push_nil();
+    } else {
+        // SAFETY: the string stays on the stack while it is copied.
+        unsafe { ffi::lua_pushlstring(stack.raw(), ffi::lua_tostring(stack.raw(), -1), len) };
+    }
+}
+
+/// Whether the value on top is an error object of kind `Conflict`.
+fn is_conflict(stack: Stack) -> bool {
+    if stack.kind(-1) != ffi::LUA_TTABLE || !stack.has_metatable(-1, &METATABLE) {
+        return false;
+    }
+    let table = stack.top();
+    let mut found = false;
+    stack.push_nil();
+    while !found && stack.next(table) {
+        found = stack.bytes(-2) == Some(b"kind") && stack.bytes(-1) == Some(b"Conflict");
+        stack.pop(1);
+    }
+    stack.set_top(table);
+    found
+}
+
+/// Puts the metatable into the registry. May raise.
+pub(crate) fn register(stack: Stack) {
+    stack.push_table(0, 3);
+    stack.push_function(tostring);
+    stack.set_field(-2, "__tostring");
+    stack.push_function(concat);
+    stack.set_field(-2, "__concat");
+    stack.push_bytes(b"llmspell_state.Error");
+    stack.set_field(-2, "__name");
+    stack.set_place(&METATABLE);
+}
+
+/// `Conflict: the message at file:line`.
+unsafe extern "C-unwind" fn tostring(state: *mut lua_State) -> c_int {
+    // SAFETY: called by Lua; owns nothing, so it may raise.
+    unsafe {
+        ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
+        ffi::lua_settop(state, 1);
+        push_field(state, c"kind");
+        ffi::lua_pushstring(state, c": ".as_ptr());
+        push_field(state, c"message");
+        let has_position = push_field(state, c"where");
+        if has_position {
+            ffi::lua_pushstring(state, c" at ".as_ptr());
+            ffi::lua_insert(state, -2);
+        }
+        ffi::lua_concat(state, ffi::lua_gettop(state) - 1);
+    }
+    1
+}
+
+/// Pushes a field of the error object at index 1 as text; nothing when it is nil.
+unsafe fn push_field(state: *mut lua_State, name: &std::ffi::CStr) -> bool {
+    unsafe {
+        ffi::lua_pushstring(state, name.as_ptr());
+        ffi::lua_rawget(state, 1);
+        if ffi::lua_type(state, -1) == ffi::LUA_TNIL {
+            ffi::lua_settop(state, -2);
+            return false;
+        }
+        ffi::luaL_tolstring(state, -1, std::ptr::null_mut());
+        ffi::lua_remove(state, -2);
+    }
+    true
+}
+
+unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> c_int {
+    // SAFETY: called by Lua; owns nothing, so it may raise.
+    unsafe {
+        ffi::lua_settop(state, 2);
+        ffi::luaL_tolstring(state, 1, std::ptr::null_mut());
+        ffi::luaL_tolstring(state, 2, std::ptr::null_mut());
+        ffi::lua_concat(state, 2);
+    }
+    1
+}

@@ -1,0 +1,206 @@
+//! Userdata: what Lua holds of a state, a scope, a transaction, an iterator, and binary.
+//!
+//! A script with the debug library can give any userdata any metatable, so a metatable proves nothing. Every block of ours
+//! starts with a seal that is drawn at random once per process and that no script can read.
+
+use crate::call::{Call, Returned, function};
+use crate::error::Failure;
+use crate::stack::{Place, Stack};
+use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction};
+use mlua::ffi;
+use std::hash::{BuildHasher as _, RandomState};
+use std::os::raw::c_int;
+use std::sync::OnceLock;
+
+/// What a userdata holds.
+pub(crate) enum Object {
+    State(State),
+    Scope(Scope),
+    Transaction(Transaction),
+    Keys(Box<Keys>),
+    Items(Box<Items>),
+}
+
+pub(crate) static STATE: Place = Place::new();
+pub(crate) static SCOPE: Place = Place::new();
+pub(crate) static TRANSACTION: Place = Place::new();
+static ITERATOR: Place = Place::new();
+static BINARY: Place = Place::new();
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+struct Seal([u64; 2]);
+
+impl Seal {
+    fn of_slots() -> Self {
+        static SEAL: OnceLock<Seal> = OnceLock::new();
+        *SEAL.get_or_init(Self::draw)
+    }
+
+    fn of_binary() -> Self {
+        static SEAL: OnceLock<Seal> = OnceLock::new();
+        *SEAL.get_or_init(Self::draw)
+    }
+
+    fn draw() -> Self {
+        Self([RandomState::new().hash_one(0), RandomState::new().hash_one(1)])
+    }
+}
+
+#[repr(C)]
+struct Slot {
+    seal: Seal,
+    /// Nothing after it was collected: a finalizer can be called by hand, and a value can outlive its finalizer.
+    object: Option<Object>,
+}
+
+// Lua promises no more.
+const _: () = assert!(align_of::<Slot>() <= 8);
+
+/// The slot in the userdata at `index`.
+#[inline]
+fn slot(stack: Stack, index: c_int) -> Option<*mut Slot> {
+    if stack.kind(index) != ffi::LUA_TUSERDATA || stack.raw_len(index) != size_of::<Slot>() {
+        return None;
+    }
+    let slot = stack.userdata(index).cast::<Slot>();
+    // SAFETY: the block is large enough for a seal, and Lua aligns its blocks for any scalar.
+    (unsafe { (*slot).seal } == Seal::of_slots()).then_some(slot)
+}
+
+/// The object in the userdata at `index`. To be let go before Lua can run, which may finalize it.
+#[inline]
+pub(crate) fn object<'c>(call: &'c Call, index: c_int) -> Option<&'c mut Object> {
+    // SAFETY: sealed, so it is a slot of ours; one reference at a time because every function takes one object.
+    slot(**call, index).and_then(|slot| unsafe { (*slot).object.as_mut() })
+}
+
+/// Pushes a userdata that holds `object`.
+pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
+    let metatable = match object {
+        Object::State(_) => &STATE,
+        Object::Scope(_) => &SCOPE,
+        Object::Transaction(_) => &TRANSACTION,
+        Object::Keys(_) | Object::Items(_) => &ITERATOR,
+    };
+    stack.protected(0, 1, &|stack: Stack| {
+        let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();
+        // SAFETY: fresh memory of that size.
+        unsafe { slot.write(Slot { seal: Seal::of_slots(), object: None }) };
+        stack.set_metatable(-1, metatable);
+    })?;
+    if let Some(slot) = slot(stack, -1) {
+        // SAFETY: sealed above. The slot is filled here, outside the protected call, which must own nothing.
+        unsafe { (*slot).object = Some(object) };
+    }
+    Ok(())
+}
+
+/// `__gc`: lets go of the object.
+pub(crate) fn collect(call: &Call) -> Returned {
+    if let Some(slot) = slot(**call, 1) {
+        // SAFETY: sealed; taking leaves the slot empty before the object's end can run anything.
+        drop(unsafe { (*slot).object.take() });
+    }
+    Ok(0)
+}
+
+/// Bytes that are written as binary whatever they look like.
+#[repr(C)]
+struct Binary {
+    seal: Seal,
+    len: usize,
+}
+
+/// Pushes binary with a copy of `bytes`. May raise.
+pub(crate) fn push_binary(stack: Stack, bytes: &[u8]) {
+    let binary = stack.push_userdata(size_of::<Binary>() + bytes.len()).cast::<Binary>();
+    // SAFETY: fresh memory of that size; the bytes come right behind the head.
+    unsafe {
+        binary.write(Binary { seal: Seal::of_binary(), len: bytes.len() });
+        binary.add(1).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+    }
+    stack.set_metatable(-1, &BINARY);
+}
+
+/// The bytes of the binary at `index`.
+pub(crate) fn binary(stack: &Stack, index: c_int) -> Option<&[u8]> {
+    let size = if stack.kind(index) == ffi::LUA_TUSERDATA { stack.raw_len(index) } else { 0 };
+    if size < size_of::<Binary>() {
+        return None;
+    }
+    let binary = stack.userdata(index).cast::<Binary>();
+    // SAFETY: the block is large enough for the head; sealed, so the length is what we wrote.
+    unsafe {
+        if (*binary).seal != Seal::of_binary() {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(binary.add(1).cast(), (*binary).len))
+    }
+}
+
+/// Functions by name.
+pub(crate) type Functions = &'static [(&'static str, ffi::lua_CFunction)];
+
+/// What a kind of userdata can do.
+pub(crate) struct Class {
+    pub(crate) place: &'static Place,
+    pub(crate) name: &'static str,
+    pub(crate) metamethods: &'static [Functions],
+    pub(crate) methods: &'static [Functions],
+}
+
+impl Class {
+    /// Puts the class into the registry. May raise.
+    pub(crate) fn register(&self, stack: Stack) {
+        stack.push_table(0, 8);
+        push_functions(stack, self.metamethods);
+        stack.push_table(0, 32);
+        push_functions(stack, self.methods);
+        stack.set_field(-2, "__index");
+        stack.push_bytes(self.name.as_bytes());
+        stack.set_field(-2, "__name");
+        // `getmetatable` answers this, so that a script cannot change the class by accident.
+        stack.push_bytes(self.name.as_bytes());
+        stack.set_field(-2, "__metatable");
+        stack.set_place(self.place);
+    }
+}
+
+/// Adds functions to the table on top. May raise.
+pub(crate) fn push_functions(stack: Stack, groups: &[Functions]) {
+    for (name, function) in groups.iter().copied().flatten() {
+        stack.push_function(*function);
+        stack.set_field(-2, name);
+    }
+}
+
+static ITERATOR_CLASS: Class =
+    Class { place: &ITERATOR, name: "Iterator", metamethods: &[&[function!("__gc", collect)]], methods: &[] };
+static BINARY_CLASS: Class = Class {
+    place: &BINARY,
+    name: "Binary",
+    metamethods: &[&[function!("__tostring", bytes), function!("__len", len)]],
+    methods: &[],
+};
+
+/// Puts the classes that have no file of their own into the registry. May raise.
+pub(crate) fn register(stack: Stack) {
+    ITERATOR_CLASS.register(stack);
+    BINARY_CLASS.register(stack);
+}
+
+fn own_binary(call: &Call) -> Result<&[u8], Failure> {
+    binary(call, 1).ok_or_else(|| call.bad_self("Binary"))
+}
+
+fn bytes(call: &Call) -> Returned {
+    let bytes = own_binary(call)?;
+    call.protected(0, 1, &|stack: Stack| stack.push_bytes(bytes))?;
+    Ok(1)
+}
+
+fn len(call: &Call) -> Returned {
+    call.push_count(own_binary(call)?.len() as u64);
+    Ok(1)
+}

@@ -1,0 +1,71 @@
+//! `keys`, `items` and `pairs`: one function per listing, which a `for` loop or a script calls for the next.
+
+use crate::args::on;
+use crate::call::{Call, Returned, enter};
+use crate::error::Failure;
+use crate::handle::{self, Object};
+use crate::stack::Stack;
+use crate::value;
+use llmspell_state_persistence::{Items, Keys, Select};
+use mlua::ffi::{self, lua_State};
+use std::os::raw::c_int;
+
+pub(crate) fn keys(call: &Call) -> Returned {
+    let target = call.target()?;
+    let keys = on!(target, handle => handle.keys(call.select(2)?))?;
+    push(call, Object::Keys(Box::new(keys)))
+}
+
+pub(crate) fn items(call: &Call) -> Returned {
+    let target = call.target()?;
+    let items = on!(target, handle => handle.items(call.select(2)?))?;
+    push(call, Object::Items(Box::new(items)))
+}
+
+/// `pairs(handle)`: every item.
+pub(crate) fn pairs(call: &Call) -> Returned {
+    let items = on!(call.target()?, handle => handle.items(Select::default()))?;
+    push(call, Object::Items(Box::new(items)))
+}
+
+fn push(call: &Call, iterator: Object) -> Returned {
+    handle::push(**call, iterator)?;
+    call.protected(1, 1, &|stack: Stack| stack.push_closure(next_entry))?;
+    Ok(1)
+}
+
+unsafe extern "C-unwind" fn next_entry(state: *mut lua_State) -> c_int {
+    // SAFETY: called by Lua, and this frame owns nothing.
+    unsafe { enter(state, "next", next) }
+}
+
+fn next(call: &Call) -> Returned {
+    match handle::object(call, ffi::lua_upvalueindex(1)) {
+        Some(Object::Keys(keys)) => next_key(call, keys),
+        Some(Object::Items(items)) => next_item(call, items),
+        _ => Err(Failure::invalid("the iterator was collected")),
+    }
+}
+
+fn next_key(call: &Call, keys: &mut Keys) -> Returned {
+    let Some(key) = keys.next().transpose()? else {
+        call.push_nil();
+        return Ok(1);
+    };
+    let key = &*key;
+    call.protected(0, 1, &|stack: Stack| stack.push_bytes(key.as_bytes()))?;
+    Ok(1)
+}
+
+fn next_item(call: &Call, items: &mut Items) -> Returned {
+    let Some((key, entry)) = items.next().transpose()? else {
+        call.push_nil();
+        return Ok(1);
+    };
+    let (key, tape) = (&*key, value::readable(entry.document())?);
+    call.protected(0, 2, &|stack: Stack| {
+        stack.push_bytes(key.as_bytes());
+        value::make(stack, tape);
+    })?;
+    Ok(2)
+}

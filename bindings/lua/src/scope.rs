@@ -1,0 +1,256 @@
+//! The data operations of a state, a scope and a transaction.
+
+use crate::args::{Target, on};
+use crate::call::{Call, Returned, function};
+use crate::error::Failure;
+use crate::handle::{self, Class, Functions, Object, SCOPE};
+use crate::stack::Stack;
+use crate::value;
+use crate::{iterators, transaction};
+use llmspell_state_persistence::{Document, Entry};
+use std::sync::Arc;
+
+/// The methods that every handle has.
+pub(crate) static DATA: Functions = &[
+    function!("get", get),
+    function!("entry", entry),
+    function!("get_many", get_many),
+    function!("set", set),
+    function!("set_many", set_many),
+    function!("delete", delete),
+    function!("clear", clear),
+    function!("keys", iterators::keys),
+    function!("items", iterators::items),
+    function!("count", count),
+    function!("exists", exists),
+    function!("modify", modify),
+    function!("increment", increment),
+    function!("append", append),
+    function!("merge", merge),
+    function!("scope", scope),
+];
+
+/// The metamethods that every handle has.
+pub(crate) static META: Functions =
+    &[function!("__gc", handle::collect), function!("__pairs", iterators::pairs), function!("__len", len)];
+
+/// The methods of a state and a scope.
+pub(crate) static TREE: Functions = &[
+    function!("scopes", scopes),
+    function!("transaction", transaction::transaction),
+    function!("transact", transaction::transact),
+];
+
+pub(crate) static CLASS: Class = Class {
+    place: &SCOPE,
+    name: "Scope",
+    metamethods: &[META, &[function!("__tostring", tostring)]],
+    methods: &[DATA, TREE],
+};
+
+fn get(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    match on!(target, handle => handle.entry(key))? {
+        Some(entry) => value::push(**call, entry.document())?,
+        None => push_default(call),
+    }
+    Ok(1)
+}
+
+/// Pushes argument 3 for what is not there.
+fn push_default(call: &Call) {
+    call.set_top(3);
+}
+
+fn entry(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    let Some(entry) = on!(target, handle => handle.entry(key))? else {
+        call.push_nil();
+        return Ok(1);
+    };
+    let tape = value::readable(entry.document())?;
+    let entry: &Entry = &entry;
+    call.protected(0, 1, &|stack: Stack| value::make_entry(stack, entry, tape))?;
+    Ok(1)
+}
+
+/// A table of the found values by key.
+fn get_many(call: &Call) -> Returned {
+    let target = call.target()?;
+    call.check_table(2)?;
+    let keys = (1..=call.raw_len(2)).map(|n| item_text(call, n)).collect::<Result<Vec<&str>, _>>()?;
+    let entries = on!(target, handle => handle.get_many(&keys))?;
+    let found = keys.iter().zip(&entries).filter_map(|(key, entry)| entry.as_ref().map(|entry| (*key, entry)));
+    let found = found.map(|(key, entry)| Ok((key, value::readable(entry.document())?)));
+    let found = &*found.collect::<Result<Vec<_>, Failure>>()?;
+    call.protected(0, 1, &|stack: Stack| {
+        stack.push_table(0, found.len());
+        for (key, tape) in found {
+            stack.push_bytes(key.as_bytes());
+            value::make(stack, tape);
+            stack.set_member(1);
+        }
+    })?;
+    Ok(1)
+}
+
+/// Item `n` of the array of keys at index 2.
+fn item_text(call: &Call, n: usize) -> Result<&str, Failure> {
+    call.push_item(2, n);
+    let text = value::text(call, -1);
+    let kind = call.kind_name(-1);
+    call.pop(1);
+    text.ok_or_else(|| call.bad_argument(2, &format!("item {n} is not a key: UTF-8 string expected, got {kind}")))
+}
+
+fn set(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    if call.is_missing(3) {
+        return Err(call.bad_argument(3, "nil is not a value; State.null stores a null, and delete removes a key"));
+    }
+    let if_version = call.if_version(4)?;
+    let document = value::read(**call, 3, target.max_value_bytes())?;
+    match (target, if_version) {
+        (Target::Scope(scope), None) => push_version(call, scope.set(key, document)?),
+        (Target::Scope(scope), Some(version)) => push_version(call, scope.set_if(key, document, version)?),
+        (Target::Transaction(transaction), None) => nothing(transaction.set(key, document)?),
+        (Target::Transaction(transaction), Some(version)) => {
+            nothing(transaction.set_if(key, document, version)?)
+        }
+    }
+}
+
+fn push_version(call: &Call, version: u64) -> Returned {
+    call.push_count(version);
+    Ok(1)
+}
+
+/// Inside a transaction there is no version yet.
+fn nothing((): ()) -> Returned {
+    Ok(0)
+}
+
+fn set_many(call: &Call) -> Returned {
+    let target = call.target()?;
+    call.check_table(2)?;
+    let members = value::read_members(call, 2, target.max_value_bytes())?;
+    match target {
+        Target::Scope(scope) => push_version(call, scope.set_many(members)?),
+        Target::Transaction(transaction) => nothing(transaction.set_many(members)?),
+    }
+}
+
+fn delete(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    let was_there = match call.if_version(3)? {
+        None => on!(target, handle => handle.delete(key))?,
+        Some(version) => on!(target, handle => handle.delete_if(key, version))?,
+    };
+    call.push_boolean(was_there);
+    Ok(1)
+}
+
+fn clear(call: &Call) -> Returned {
+    let target = call.target()?;
+    let pattern = call.pattern(2)?;
+    call.push_count(on!(target, handle => handle.clear(pattern))?);
+    Ok(1)
+}
+
+fn count(call: &Call) -> Returned {
+    let target = call.target()?;
+    let pattern = call.pattern(2)?;
+    call.push_count(on!(target, handle => handle.count(pattern))?);
+    Ok(1)
+}
+
+/// `#handle`; Lua passes the operand twice.
+fn len(call: &Call) -> Returned {
+    call.push_count(on!(call.target()?, handle => handle.count("*"))?);
+    Ok(1)
+}
+
+fn exists(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    call.push_boolean(on!(target, handle => handle.exists(key))?);
+    Ok(1)
+}
+
+/// `modify(key, fn, default)` answers the new value.
+fn modify(call: &Call) -> Returned {
+    // Owned, all of it: the callback may do anything to our handle and our stack.
+    let (target, key) = call.keyed()?;
+    let key = key.to_owned();
+    call.check_function(3)?;
+    let max_bytes = target.max_value_bytes();
+    let default = match call.is_missing(4) {
+        true => None,
+        false => Some(value::read(**call, 4, max_bytes)?),
+    };
+    call.set_top(3);
+    let new_value = |current: Option<&Arc<Entry>>| {
+        call.set_top(3);
+        call.push_copy(3);
+        match current.map(|entry| entry.document()).or(default.as_ref()) {
+            Some(document) => value::push(**call, document)?,
+            None => call.push_nil(),
+        }
+        if !call.try_call(1, 1) {
+            return Err(Failure::raised(**call));
+        }
+        call.make_room()?;
+        value::read(**call, call.top(), max_bytes)
+    };
+    let entry = match target {
+        Target::Scope(scope) => scope.clone().modify(&key, new_value)?,
+        Target::Transaction(transaction) => transaction.clone().modify(&key, new_value)?,
+    };
+    value::push(**call, entry.document())?;
+    Ok(1)
+}
+
+fn increment(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    let by = call.addend(3)?;
+    value::push_number(**call, on!(target, handle => handle.increment(key, by))?)?;
+    Ok(1)
+}
+
+fn append(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    let item = value::read(**call, 3, target.max_value_bytes())?;
+    call.push_count(on!(target, handle => handle.append(key, item))?);
+    Ok(1)
+}
+
+/// `merge(key, patch)` answers the merged value.
+fn merge(call: &Call) -> Returned {
+    let (target, key) = call.keyed()?;
+    let patch = value::read(**call, 3, target.max_value_bytes())?;
+    let merged: Document = on!(target, handle => handle.merge(key, patch))?;
+    value::push(**call, &merged)?;
+    Ok(1)
+}
+
+fn scope(call: &Call) -> Returned {
+    let (target, name) = call.keyed()?;
+    let nested = match target {
+        Target::Scope(scope) => Object::Scope(scope.scope(name)?),
+        Target::Transaction(transaction) => Object::Transaction(transaction.scope(name)?),
+    };
+    handle::push(**call, nested)?;
+    Ok(1)
+}
+
+fn scopes(call: &Call) -> Returned {
+    let names = &*call.own_scope()?.scopes()?;
+    call.protected(0, 1, &|stack: Stack| value::make_names(stack, names))?;
+    Ok(1)
+}
+
+fn tostring(call: &Call) -> Returned {
+    let scope = call.own_scope()?;
+    let text = &*format!("Scope ({})", scope.name());
+    call.protected(0, 1, &|stack: Stack| stack.push_bytes(text.as_bytes()))?;
+    Ok(1)
+}

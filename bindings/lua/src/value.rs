@@ -1,0 +1,342 @@
+//! Values between Lua and their stored form; the only file that knows both worlds.
+//!
+//! Tables are read and made raw: no metamethod runs.
+
+use crate::error::Failure;
+use crate::handle;
+use crate::stack::{EXACT, HAS_INTEGERS, Place, Stack};
+use llmspell_state_persistence::value::{Node, Step, Tape, ValueError, Writer};
+use llmspell_state_persistence::{Document, Entry, Number};
+use mlua::ffi;
+use std::os::raw::c_int;
+
+/// The metatable of arrays: it tells an empty one from an empty object.
+static ARRAY: Place = Place::new();
+
+/// Puts the mark of arrays into the registry. May raise.
+pub(crate) fn register(stack: Stack) {
+    stack.push_table(0, 0);
+    stack.set_place(&ARRAY);
+}
+
+/// Marks the table at `index` as an array. May raise.
+pub(crate) fn mark_array(stack: Stack, index: c_int) {
+    stack.set_metatable(index, &ARRAY);
+}
+
+/// The string at `index` when it is UTF-8. It lives as long as something keeps the string.
+pub(crate) fn text(stack: &Stack, index: c_int) -> Option<&str> {
+    std::str::from_utf8(stack.bytes(index)?).ok()
+}
+
+/// The stored form of the value at `index`.
+pub(crate) fn read(stack: Stack, index: c_int, max_bytes: usize) -> Result<Document, Failure> {
+    let mut writer = Writer::new(max_bytes);
+    Walk { stack, writer: &mut writer }.value(index)?;
+    Ok(writer.finish())
+}
+
+/// The stored form of every member of the table at `index`, by name. The names live as long as the table stays on the stack.
+pub(crate) fn read_members(stack: &Stack, index: c_int, max_bytes: usize) -> Result<Vec<(&str, Document)>, Failure> {
+    let mut members = Vec::new();
+    stack.push_nil();
+    while stack.next(index) {
+        let mut writer = Writer::new(max_bytes);
+        let mut walk = Walk { stack: *stack, writer: &mut writer };
+        let Some(key) = text(stack, -2) else {
+            return Err(walk.bad_member().into());
+        };
+        walk.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
+        members.push((key, writer.finish()));
+        stack.pop(1);
+    }
+    Ok(members)
+}
+
+/// A walk over a Lua value. Calls nothing that can raise, for the writer is alive.
+struct Walk<'w> {
+    stack: Stack,
+    writer: &'w mut Writer,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, index: c_int) -> Result<(), ValueError> {
+        let stack = self.stack;
+        match stack.kind(index) {
+            ffi::LUA_TBOOLEAN => self.writer.bool(stack.boolean(index)),
+            ffi::LUA_TNUMBER => match stack.number(index) {
+                Some(Number::Int(int)) => self.writer.int(int),
+                Some(Number::Float(float)) => self.writer.float(float)?,
+                None => {}
+            },
+            ffi::LUA_TSTRING => {
+                let bytes = stack.bytes(index).unwrap_or_default();
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => self.writer.str(text)?,
+                    Err(_) => self.writer.binary(bytes)?,
+                }
+            }
+            ffi::LUA_TTABLE => self.table(index)?,
+            ffi::LUA_TLIGHTUSERDATA if stack.userdata(index).is_null() => self.writer.null(),
+            ffi::LUA_TNIL | ffi::LUA_TNONE => {
+                return Err(ValueError::invalid(
+                    "nil is not a value; State.null stores a null, and delete removes a key",
+                ));
+            }
+            _ => match handle::binary(&stack, index) {
+                Some(bytes) => self.writer.binary(bytes)?,
+                None => return Err(ValueError::invalid(format!("a {} cannot be stored", stack.kind_name(index)))),
+            },
+        }
+        Ok(())
+    }
+
+    /// The first key decides: a string makes it an object, a number an array.
+    fn table(&mut self, index: c_int) -> Result<(), ValueError> {
+        let stack = self.stack;
+        let marked = stack.has_metatable(index, &ARRAY);
+        stack.push_nil();
+        if !stack.next(index) {
+            if marked {
+                self.writer.begin_array()?;
+                self.writer.end_array();
+            } else {
+                self.writer.begin_object()?;
+                self.writer.end_object();
+            }
+            return Ok(());
+        }
+        match stack.kind(-2) {
+            ffi::LUA_TSTRING if marked => Err(ValueError::invalid(format!("an array has the key {}", self.key_text()))),
+            ffi::LUA_TSTRING => self.object(index),
+            ffi::LUA_TNUMBER => self.array(index),
+            _ => Err(self.bad_key()),
+        }
+    }
+
+    /// With the first key and its value on top.
+    fn object(&mut self, table: c_int) -> Result<(), ValueError> {
+        let stack = self.stack;
+        self.writer.begin_object()?;
+        loop {
+            let Some(key) = text(&stack, -2) else { return Err(self.bad_member()) };
+            self.writer.key(key)?;
+            self.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
+            stack.pop(1);
+            if !stack.next(table) {
+                break;
+            }
+        }
+        self.writer.end_object();
+        Ok(())
+    }
+
+    /// With the first key and its value on top. Lua gives the items in order unless some lie in the table's hash part.
+    fn array(&mut self, table: c_int) -> Result<(), ValueError> {
+        let stack = self.stack;
+        self.writer.begin_array()?;
+        let mut written = 0;
+        let mut more = true;
+        while more && self.position() == Some(written + 1) {
+            written += 1;
+            self.value(stack.top()).map_err(|e| e.at(Step::Index(written)))?;
+            stack.pop(1);
+            more = stack.next(table);
+        }
+        if more {
+            let len = self.count_rest(table, written)?;
+            for n in written + 1..=len {
+                stack.push_item(table, n);
+                self.value(stack.top()).map_err(|e| e.at(Step::Index(n)))?;
+                stack.pop(1);
+            }
+        }
+        self.writer.end_array();
+        Ok(())
+    }
+
+    /// The length of an array of which `seen` items and the pair on top are known: its keys must be exactly 1 to n.
+    fn count_rest(&self, table: c_int, mut seen: usize) -> Result<usize, ValueError> {
+        let mut last = 0;
+        loop {
+            last = last.max(self.position().ok_or_else(|| self.bad_key())?);
+            seen += 1;
+            self.stack.pop(1);
+            if !self.stack.next(table) {
+                break;
+            }
+        }
+        if last == seen {
+            return Ok(seen);
+        }
+        let missing = (1..=last).find(|n| {
+            self.stack.push_item(table, *n);
+            let missing = self.stack.is_missing(-1);
+            self.stack.pop(1);
+            missing
+        });
+        Err(ValueError::invalid(format!(
+            "item {} of an array of {last} is missing; State.null fills a hole, string keys make an object",
+            missing.unwrap_or(last)
+        )))
+    }
+
+    /// The key below the top, when it can be an array's.
+    fn position(&self) -> Option<usize> {
+        let key = self.stack.integer(-2)?;
+        // More items than that do not fit into memory, and Lua 5.1 counts with an int.
+        usize::try_from(key).ok().filter(|n| (1..1 << 31).contains(n))
+    }
+
+    #[cold]
+    fn bad_key(&self) -> ValueError {
+        ValueError::invalid(match self.stack.kind(-2) {
+            ffi::LUA_TSTRING => {
+                format!("array items and the key {} in one table; use one or the other", self.key_text())
+            }
+            ffi::LUA_TNUMBER => format!(
+                "the key {} is a number; the keys of an array are 1 to n, those of an object are strings",
+                self.key_text()
+            ),
+            _ => format!("a key is a {}; the keys of an object are strings", self.stack.kind_name(-2)),
+        })
+    }
+
+    #[cold]
+    fn bad_member(&self) -> ValueError {
+        match self.stack.kind(-2) {
+            ffi::LUA_TSTRING => ValueError::invalid(format!("the key {} is not valid UTF-8", self.key_text())),
+            _ => self.bad_key(),
+        }
+    }
+
+    /// The key below the top, shortened for a message.
+    #[cold]
+    fn key_text(&self) -> String {
+        match (self.stack.bytes(-2), self.stack.number(-2)) {
+            (Some(bytes), _) => format!("\"{:.40}\"", bytes.escape_ascii().to_string()),
+            (_, Some(Number::Int(int))) => int.to_string(),
+            (_, Some(Number::Float(float))) => float.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Pushes a stored value.
+pub(crate) fn push(stack: Stack, document: &Document) -> Result<(), Failure> {
+    let tape = readable(document)?;
+    match tape.nodes().first() {
+        Some(Node::Bool(value)) => stack.push_boolean(*value),
+        Some(Node::Int(value)) => stack.push_integer(*value),
+        Some(Node::Float(value)) => stack.push_float(*value),
+        _ => stack.protected(0, 1, &|stack: Stack| make(stack, tape))?,
+    }
+    Ok(())
+}
+
+/// Pushes a number.
+pub(crate) fn push_number(stack: Stack, number: Number) -> Result<(), Failure> {
+    match number {
+        Number::Int(int) => {
+            check_exact(int)?;
+            stack.push_integer(int);
+        }
+        Number::Float(float) => stack.push_float(float),
+    }
+    Ok(())
+}
+
+/// The parsed value, once it is known that this Lua can hold it.
+pub(crate) fn readable(document: &Document) -> Result<&Tape, Failure> {
+    let tape = document.tape()?;
+    if !HAS_INTEGERS {
+        for node in tape.nodes() {
+            if let Node::Int(int) = node {
+                check_exact(*int)?;
+            }
+        }
+    }
+    Ok(tape)
+}
+
+fn check_exact(int: i64) -> Result<(), Failure> {
+    if HAS_INTEGERS || int.unsigned_abs() <= EXACT {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "the stored integer {int} is beyond 2^53 and this Lua has no integers: it would be rounded; read it with Lua 5.3 or newer"
+    )))
+}
+
+/// Pushes a parsed value. May raise.
+pub(crate) fn make(stack: Stack, tape: &Tape) {
+    Make { stack, tape, nodes: tape.nodes().iter() }.value();
+}
+
+/// An array of texts. May raise.
+pub(crate) fn make_names(stack: Stack, names: &[String]) {
+    stack.push_table(names.len(), 0);
+    stack.set_metatable(-1, &ARRAY);
+    for (n, name) in (1..).zip(names) {
+        stack.push_bytes(name.as_bytes());
+        stack.set_item(-2, n);
+    }
+}
+
+/// The entry as a table. May raise.
+pub(crate) fn make_entry(stack: Stack, entry: &Entry, tape: &Tape) {
+    /// Times are seconds, as `os.time` counts them.
+    #[allow(clippy::cast_precision_loss)] // exact for as long as there will be computers
+    fn set_time(stack: Stack, name: &str, ms: i64) {
+        stack.push_float(ms as f64 / 1000.0);
+        stack.set_field(-2, name);
+    }
+    stack.push_table(0, 5);
+    make(stack, tape);
+    stack.set_field(-2, "value");
+    stack.push_count(entry.version());
+    stack.set_field(-2, "version");
+    set_time(stack, "created", entry.created_ms());
+    set_time(stack, "updated", entry.updated_ms());
+    if let Some(ms) = entry.expires_ms() {
+        set_time(stack, "expires", ms);
+    }
+}
+
+/// A walk over a parsed value that makes Lua's. May raise, so nothing here owns anything.
+struct Make<'t> {
+    stack: Stack,
+    tape: &'t Tape,
+    nodes: std::slice::Iter<'t, Node>,
+}
+
+impl Make<'_> {
+    fn value(&mut self) {
+        let stack = self.stack;
+        match self.nodes.next() {
+            Some(Node::Null) | None => stack.push_null(),
+            Some(Node::Bool(value)) => stack.push_boolean(*value),
+            Some(Node::Int(value)) => stack.push_integer(*value),
+            Some(Node::Float(value)) => stack.push_float(*value),
+            Some(Node::Str(span) | Node::Binary(span)) => stack.push_bytes(self.tape.bytes(*span)),
+            Some(Node::Array { len }) => {
+                stack.need_room(4);
+                stack.push_table(*len as usize, 0);
+                stack.set_metatable(-1, &ARRAY);
+                for n in 1..=*len {
+                    self.value();
+                    stack.set_item(-2, n);
+                }
+            }
+            Some(Node::Object { len }) => {
+                stack.need_room(4);
+                stack.push_table(0, *len as usize);
+                for _ in 0..*len {
+                    self.value();
+                    self.value();
+                    stack.set_member(-3);
+                }
+            }
+        }
+    }
+}

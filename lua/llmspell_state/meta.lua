@@ -1,0 +1,233 @@
+---@meta llmspell_state
+
+--- For editors (LuaLS) only: what `require "llmspell_state"` answers. Not loaded at run time.
+
+---What can be stored: nil is not among it, `State.null` is. A string that is not valid UTF-8 is binary.
+---A table with the keys 1 to n is an array, one with string keys an object; `{}` is an empty object.
+---@alias llmspell_state.Value boolean|number|string|table|lightuserdata|llmspell_state.Binary
+
+---@alias llmspell_state.ErrorKind
+---| "Invalid"          # an argument breaks a rule that the message names
+---| "Conflict"         # another writer changed what this call relied on: read again and retry
+---| "PermissionDenied" # the operating system refuses
+---| "QuotaExceeded"    # a bound on size or number would be passed
+---| "Busy"             # somebody else holds the store for longer than `busy_timeout_ms`
+---| "Closed"           # the store or the transaction was finished before
+---| "Forked"           # the handle was made before a fork: open the store again in the child
+---| "Cancelled"        # cancelled before it had any effect
+---| "NotFound"         # what was named does not exist
+---| "WrongKey"         # the key does not open this store
+---| "Corrupt"          # stored bytes are damaged
+---| "DataLoss"         # acknowledged writes are missing from the files
+---| "UnknownFormat"    # not a store, or written by a newer version
+---| "BackupInvalid"    # a backup cannot be used
+---| "MigrationFailed"  # a migration step failed and was undone
+---| "DiskFull"         # the disk is full
+---| "Io"               # the operating system reported a failure
+---| "CommitUnknown"    # the commit may or may not have happened: read the key again
+---| "Panic"            # a bug in this library
+
+---What a failed call raises. `tostring(e)` and `..` make text of it; match on `kind`, the message is for people.
+---@class llmspell_state.Error
+---@field kind llmspell_state.ErrorKind
+---@field message string
+---@field where string? file and line of the call
+---@operator concat(any): string
+
+---Bytes that are written as binary even where they are valid UTF-8; read back, they are a plain string.
+---@class llmspell_state.Binary
+---@operator len: integer
+
+---Settings of a store; unknown names are errors.
+---@class llmspell_state.Options
+---@field persistence_path string? the store's file; without one it is in memory
+---@field enable_wal boolean? SQLite's write-ahead log, which sharing between processes relies on (true)
+---@field sync_mode "FULL"|"NORMAL"|"OFF"|nil when a commit counts as done ("FULL": when it is on disk)
+---@field cache_size_mb integer? memory for decoded values, in MB of 2^20 bytes; 0 keeps none (64)
+---@field enable_compression boolean? compress values where it saves space (true)
+---@field exclusive boolean? only this process may open the store: faster; a second one gets `Busy` (false)
+---@field create boolean? make the file when it is missing (true)
+---@field create_dirs boolean? make missing parent directories too (false)
+---@field max_value_bytes integer? the longest stored text of one value, in bytes (64 MiB)
+---@field busy_timeout_ms integer? how long a write waits for other processes, in milliseconds (30000)
+
+---Which keys, from where, how many, in which direction.
+---@class llmspell_state.Select
+---@field pattern string? a glob over whole keys: `*` `?` `[a-z]` `[!a-z]` `\`
+---@field after string? start behind this key (below it when `reverse`)
+---@field limit integer? at most so many
+---@field reverse boolean? in descending order
+
+---@class llmspell_state.Entry
+---@field value llmspell_state.Value
+---@field version integer version of the commit that wrote it; 0 for an own write of a transaction
+---@field created number seconds since the epoch, as `os.time` counts
+---@field updated number seconds since the epoch
+---@field expires number? seconds since the epoch
+
+---The data operations of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
+---@class llmspell_state.Data
+---@operator len: integer
+local Data = {}
+
+---The value, or `default` when the key is missing. A stored null is `State.null`.
+---@param key string 1 to 1024 bytes of UTF-8 without control characters, not starting with `__`
+---@param default any?
+---@return any
+function Data:get(key, default) end
+
+---The value with what is known of it, or nil.
+---@param key string
+---@return llmspell_state.Entry?
+function Data:entry(key) end
+
+---Several values in one consistent read.
+---@param keys string[]
+---@return table<string, llmspell_state.Value> found only what is there
+function Data:get_many(keys) end
+
+---Stores a value.
+---@param key string
+---@param value llmspell_state.Value
+---@param options? { if_version: integer } compare-and-set; 0 = the key must not exist; otherwise `Conflict`
+---@return integer? version of the commit; nothing inside a transaction
+function Data:set(key, value, options) end
+
+---Stores every pair of a table, in one commit.
+---@param values table<string, llmspell_state.Value>
+---@return integer? version of the commit; nothing inside a transaction
+function Data:set_many(values) end
+
+---@param key string
+---@param options? { if_version: integer }
+---@return boolean was_there
+function Data:delete(key, options) end
+
+---Deletes every key that fits, in one commit.
+---@param pattern string? default: every key
+---@return integer deleted
+function Data:clear(pattern) end
+
+---Keys in order of their bytes, fetched in pages; no lock is held in between.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?
+function Data:keys(select) end
+
+---Keys and values, as `keys`.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?, llmspell_state.Value
+function Data:items(select) end
+
+---@param pattern string? default: every key
+---@return integer
+function Data:count(pattern) end
+
+---@param key string
+---@return boolean
+function Data:exists(key) end
+
+---Replaces a value by what `change` makes of it, exactly: it runs again when another writer was faster.
+---@param key string
+---@param change fun(value: any): llmspell_state.Value
+---@param default llmspell_state.Value? what `change` gets for a missing key; without it, nil
+---@return llmspell_state.Value new
+function Data:modify(key, change, default) end
+
+---Adds to a number; a missing one is 0.
+---@param key string
+---@param by number? default: 1
+---@return number new
+function Data:increment(key, by) end
+
+---Adds an item to the end of an array; a missing one is empty.
+---@param key string
+---@param item llmspell_state.Value
+---@return integer length
+function Data:append(key, item) end
+
+---JSON Merge Patch (RFC 7386): `State.null` in the patch removes a member.
+---@param key string
+---@param patch llmspell_state.Value
+---@return llmspell_state.Value merged
+function Data:merge(key, patch) end
+
+---A space of keys of its own, isolated from this one and from every other scope.
+---@param name string
+---@return self
+function Data:scope(name) end
+
+---A space of keys.
+---@class llmspell_state.Scope: llmspell_state.Data
+local Scope = {}
+
+---@param name string
+---@return llmspell_state.Scope
+function Scope:scope(name) end
+
+---The names of the scopes below this one.
+---@return string[]
+function Scope:scopes() end
+
+---With a function: as `transact`. Without: begins a transaction that `commit` or `rollback` ends.
+---@generic T
+---@param run fun(tx: llmspell_state.Transaction): T...
+---@return T...
+---@overload fun(self): llmspell_state.Transaction
+function Scope:transaction(run) end
+
+---Commits when `run` returns and answers what it returned; rolls back when it raises, and raises the same.
+---Runs it again when another writer changed what it read.
+---@generic T
+---@param run fun(tx: llmspell_state.Transaction): T...
+---@param options? { attempts: integer }
+---@return T...
+function Scope:transact(run, options) end
+
+---An open store. In Lua 5.4 `local state <close> = State.open(…)` closes it at the end of the block.
+---@class llmspell_state.State: llmspell_state.Scope
+local State = {}
+
+---Closes the store for this handle and for every scope and transaction of it. May be called again.
+function State:close() end
+
+---The version of the newest commit.
+---@return integer
+function State:version() end
+
+---The store's own identity, a UUID.
+---@return string
+function State:store_id() end
+
+---Reads see the store as it was at the beginning, plus own writes; `commit` raises `Conflict` when what was read has changed.
+---With `<close>` (Lua 5.4) it is rolled back unless committed.
+---@class llmspell_state.Transaction: llmspell_state.Data
+local Transaction = {}
+
+---@return integer version
+function Transaction:commit() end
+
+function Transaction:rollback() end
+
+---@class llmspell_state
+---@field null lightuserdata a stored null; true where Lua asks for a condition
+---@field version string the version of this library
+local module = {}
+
+---Opens a store: a file, or without a path one in memory.
+---@param path string?
+---@param options llmspell_state.Options?
+---@return llmspell_state.State
+---@overload fun(options: llmspell_state.Options): llmspell_state.State
+function module.open(path, options) end
+
+---Marks a table as an array, so that an empty one is stored as one. Arrays read from a store keep the mark.
+---@generic T
+---@param items T[]?
+---@return T[]
+function module.array(items) end
+
+---@param bytes string
+---@return llmspell_state.Binary
+function module.binary(bytes) end
+
+return module
