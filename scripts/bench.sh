@@ -21,4 +21,4 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 
 python benches
-cargo bench --quiet -p llmspell-state-persistence
+cargo bench --quiet -p llmspell-state-persistence --bench paths

@@ -17,7 +17,7 @@ suite() {
     suites+=("$name")
     printf '\n== %s: %s\n' "$name" "$*"
     "$@" 2>&1 | tee "$log"
-    [ "${PIPESTATUS[0]}" = 0 ] && counts "$log" | grep -q . || failed+=("$name")
+    [ "${PIPESTATUS[0]}" = 0 ] && [ -n "$(counts "$log")" ] || failed+=("$name")
 }
 
 # The runner's closing lines; a run of nothing has none.
