@@ -1,0 +1,280 @@
+//! The verbs of the contract, each a call of the core.
+
+use crate::contract::{Answer, Failure, Handle, Run, Step, is_conflict, wrong};
+use crate::forms::{end, missing};
+use llmspell_state_persistence::{Document, Entry, Number, Scope, Select, Transaction, limits};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What has the data operations.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Scope(Scope),
+    Transaction(Transaction),
+}
+
+/// The same call on whichever it is.
+macro_rules! on {
+    ($target:expr, $handle:ident => $call:expr) => {
+        match $target {
+            Target::Scope($handle) => $call,
+            Target::Transaction($handle) => $call,
+        }
+    };
+}
+
+/// What a write says: a version, or within a transaction nothing.
+trait Said {
+    fn said(self) -> Value;
+}
+impl Said for u64 {
+    fn said(self) -> Value {
+        self.into()
+    }
+}
+impl Said for () {
+    fn said(self) -> Value {
+        missing()
+    }
+}
+
+impl Target {
+    pub(crate) fn scope(&self, name: &str) -> Result<Self, Failure> {
+        Ok(match self {
+            Self::Scope(scope) => Self::Scope(scope.scope(name)?),
+            Self::Transaction(transaction) => Self::Transaction(transaction.scope(name)?),
+        })
+    }
+}
+
+impl Run<'_> {
+    pub(crate) fn call(&mut self, step: &Step<'_>) -> Answer {
+        match step.verb {
+            "fail" => return Err(Failure::Own),
+            "wait" => {
+                std::thread::sleep(std::time::Duration::from_millis(step.arguments[0].as_u64().unwrap_or_default()));
+                return Ok(missing());
+            }
+            "shell" => return self.shell(step.arguments[0].as_str().unwrap_or_default()),
+            "open" | "reopen" | "close" => return self.opening(step),
+            "next" | "rest" => return self.iteration(step),
+            _ => {}
+        }
+        let target = self.target(step)?;
+        let expand = |value: &Value| self.known.expand(value).map_err(Failure::Wrong);
+        let option = |name: &str| step.members.get(name).map(expand).transpose();
+        let arguments = match step.verb {
+            // Its steps are expanded one by one as they run.
+            "transact" => vec![],
+            _ => step.arguments.iter().map(|value| expand(value)).collect::<Result<Vec<_>, _>>()?,
+        };
+        let key = arguments.first().and_then(Value::as_str).unwrap_or_default();
+        let pattern = if step.arguments.is_empty() { "*" } else { key };
+        let version = option("if_version")?.map(|version| version.as_u64().unwrap_or(u64::MAX));
+        let value = |index: usize| &arguments[index];
+        Ok(match step.verb {
+            "get" => on!(&target, t => t.get(key))?.or(option("default")?).unwrap_or_else(missing),
+            "entry" => on!(&target, t => t.entry(key))?.map_or_else(missing, |entry| entry_value(&entry)),
+            "exists" => on!(&target, t => t.exists(key))?.into(),
+            "get_many" => {
+                let keys: Vec<&str> = value(0).as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let found = on!(&target, t => t.get_many(&keys))?;
+                keys.iter().zip(found).filter_map(|(key, entry)| Some(((*key).to_owned(), entry?.value()))).collect()
+            }
+            "set" => match version {
+                Some(version) => on!(&target, t => t.set_if(key, value(1), version)?.said()),
+                None => on!(&target, t => t.set(key, value(1))?.said()),
+            },
+            "set_many" => {
+                let pairs = || value(0).as_object().into_iter().flatten();
+                on!(&target, t => t.set_many(pairs())?.said())
+            }
+            "delete" => match version {
+                Some(version) => on!(&target, t => t.delete_if(key, version))?,
+                None => on!(&target, t => t.delete(key))?,
+            }
+            .into(),
+            "clear" => on!(&target, t => t.clear(pattern))?.into(),
+            "count" => on!(&target, t => t.count(pattern))?.into(),
+            "keys" => on!(&target, t => t.keys(select(step, pattern)))?
+                .map(|key| Ok(Value::from(key?)))
+                .collect::<Answer>()?,
+            "items" => on!(&target, t => t.items(select(step, pattern)))?.map(pair).collect::<Answer>()?,
+            "increment" => match on!(&target, t => t.increment(key, by(arguments.get(1)))?) {
+                Number::Int(sum) => sum.into(),
+                Number::Float(sum) => sum.into(),
+            },
+            "append" => on!(&target, t => t.append(key, value(1)))?.into(),
+            "merge" => on!(&target, t => t.merge(key, value(1)))?.to_value(),
+            "modify" => {
+                let function = value(1);
+                let default = option("default")?;
+                let most = on!(&target, t => t.max_value_bytes());
+                let root = self.handles.get("state");
+                let mut calls = 0;
+                on!(&target, t => t.modify(key, |entry| {
+                    calls += 1;
+                    if let (1, "race", Some(Handle::State(state))) = (calls, function[0].as_str().unwrap_or_default(), root) {
+                        state.increment(key, 100)?;
+                    }
+                    let old = entry.map(|entry| entry.value()).or_else(|| default.clone());
+                    Ok::<_, Failure>(Document::from_value(&modified(function, old)?, most)?)
+                }))?
+                .value()
+            }
+            _ => return self.make(step, target, key, arguments.get(1)),
+        })
+    }
+
+    /// The verbs that make handles or end them.
+    fn make(&mut self, step: &Step<'_>, target: Target, key: &str, pattern: Option<&Value>) -> Answer {
+        Ok(match step.verb {
+            "scopes" => match &target {
+                Target::Scope(scope) => scope.scopes()?.into(),
+                Target::Transaction(_) => return wrong("scopes is not asked of a transaction"),
+            },
+            "scope" => {
+                let handle = match target.scope(key)? {
+                    Target::Scope(scope) => Handle::Scope(scope),
+                    Target::Transaction(transaction) => Handle::Transaction(transaction),
+                };
+                self.name(step, handle)
+            }
+            "begin" => match &target {
+                Target::Scope(scope) => {
+                    let transaction = scope.transaction()?;
+                    self.name(step, Handle::Transaction(transaction))
+                }
+                Target::Transaction(_) => return wrong("a transaction does not begin another"),
+            },
+            "commit" | "rollback" => match (&target, step.verb) {
+                (Target::Transaction(transaction), "commit") => transaction.commit()?.said(),
+                (Target::Transaction(transaction), _) => transaction.rollback()?.said(),
+                _ => return wrong(format!("'{}' is for transactions", step.verb)),
+            },
+            "transact" => match target {
+                Target::Scope(scope) => self.transact(step, &scope)?,
+                Target::Transaction(_) => return wrong("a transaction does not transact"),
+            },
+            "iterate" => {
+                let pattern = pattern.and_then(Value::as_str).unwrap_or("*");
+                let handle = match key {
+                    "keys" => Handle::Keys(on!(&target, t => t.keys(select(step, pattern)))?),
+                    "items" => Handle::Items(on!(&target, t => t.items(select(step, pattern)))?),
+                    _ => return wrong(format!("no iterator over '{key}'")),
+                };
+                self.name(step, handle)
+            }
+            verb => return wrong(format!("no verb '{verb}'")),
+        })
+    }
+
+    fn name(&mut self, step: &Step<'_>, handle: Handle) -> Value {
+        self.handles.insert(step.text("as").unwrap_or("_").to_owned(), handle);
+        missing()
+    }
+
+    fn transact(&mut self, step: &Step<'_>, scope: &Scope) -> Answer {
+        let attempts = step.members.get("attempts").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        let name = step.text("as").unwrap_or("_").to_owned();
+        let outer = std::mem::take(&mut self.round);
+        let outcome = scope.transact_with(attempts.unwrap_or(limits::ATTEMPTS), is_conflict, |transaction| {
+            self.round += 1;
+            self.handles.insert(name.clone(), Handle::Transaction(transaction.clone()));
+            self.steps(step.arguments[0])
+        });
+        self.round = outer;
+        outcome
+    }
+
+    fn opening(&mut self, step: &Step<'_>) -> Answer {
+        let name = step.text("on").unwrap_or("state");
+        match (step.verb, self.handles.get(name)) {
+            ("open", _) => {
+                let state = self.open(step.arguments[0])?;
+                return Ok(self.name(step, Handle::State(state)));
+            }
+            (_, Some(Handle::State(state))) => state.close()?,
+            _ => return wrong(format!("no store '{name}' to close")),
+        }
+        if step.verb == "reopen" {
+            let state = self.open(step.arguments.first().unwrap_or(&&Value::Null))?;
+            self.handles.insert(name.to_owned(), Handle::State(state));
+        }
+        Ok(missing())
+    }
+
+    fn iteration(&mut self, step: &Step<'_>) -> Answer {
+        let mut next: Box<dyn FnMut() -> Option<Answer>> =
+            match step.text("on").and_then(|name| self.handles.get_mut(name)) {
+                Some(Handle::Keys(keys)) => Box::new(|| keys.next().map(|key| Ok(key?.into()))),
+                Some(Handle::Items(items)) => Box::new(|| items.next().map(pair)),
+                _ => return wrong(format!("'{}' is for iterators", step.verb)),
+            };
+        if step.verb == "rest" { std::iter::from_fn(next).collect() } else { next().unwrap_or_else(|| Ok(end())) }
+    }
+
+    fn shell(&self, command: &str) -> Answer {
+        let status = std::process::Command::new("sh").args(["-c", command]).current_dir(&self.known.directory).status();
+        match status {
+            Ok(status) if status.success() => Ok(missing()),
+            status => wrong(format!("{command}: {status:?}")),
+        }
+    }
+}
+
+fn select(step: &Step<'_>, pattern: &str) -> Select {
+    Select {
+        pattern: Some(pattern.to_owned()),
+        after: step.text("after").map(str::to_owned),
+        limit: step.members.get("limit").and_then(Value::as_u64),
+        reverse: step.members.get("reverse") == Some(&Value::Bool(true)),
+    }
+}
+
+fn pair(item: llmspell_state_persistence::Result<(String, Arc<Entry>)>) -> Answer {
+    let (key, entry) = item?;
+    Ok(json!([key, entry.value()]))
+}
+
+fn entry_value(entry: &Entry) -> Value {
+    json!({
+        "value": entry.value(),
+        "version": entry.version(),
+        "created": entry.created_ms(),
+        "updated": entry.updated_ms(),
+        "expires": entry.expires_ms().map_or_else(missing, Value::from),
+    })
+}
+
+fn by(argument: Option<&Value>) -> Number {
+    match argument {
+        None => 1.into(),
+        Some(value) => match (value.as_i64(), value.as_f64(), value["$float"].as_str()) {
+            (Some(int), ..) => int.into(),
+            (_, Some(float), _) => float.into(),
+            (.., Some("inf")) => f64::INFINITY.into(),
+            (.., Some("-inf")) => f64::NEG_INFINITY.into(),
+            _ => f64::NAN.into(),
+        },
+    }
+}
+
+/// The functions that `modify` knows.
+fn modified(function: &Value, old: Option<Value>) -> Answer {
+    let argument = &function[1];
+    let mut value = old.unwrap_or_default();
+    match function[0].as_str() {
+        Some("add" | "race") => {
+            return Ok((value.as_i64().unwrap_or_default() + argument.as_i64().unwrap_or_default()).into());
+        }
+        Some("push") => value.as_array_mut().map(|items| items.push(argument.clone())),
+        Some("put") => value.as_object_mut().map(|members| {
+            members.insert(argument.as_str().unwrap_or_default().to_owned(), function[2].clone());
+        }),
+        Some("replace") => return Ok(argument.clone()),
+        Some("fail") => return Err(Failure::Own),
+        _ => None,
+    }
+    .map_or_else(|| wrong(format!("the function {function} does not fit")), |()| Ok(value))
+}
