@@ -19,6 +19,8 @@ pub(crate) struct Commits {
 struct Queue {
     waiting: VecDeque<Arc<Ticket>>,
     bytes: usize,
+    /// Callers for whom there is no room. Waking nobody would still cost a system call.
+    outside: usize,
     /// Somebody leads. Whoever waits will be answered or made leader.
     led: bool,
 }
@@ -82,7 +84,9 @@ impl Commits {
         while queue.waiting.len() >= limits::QUEUE_REQUESTS
             || (queue.bytes + bytes > limits::QUEUE_BYTES && queue.bytes > 0)
         {
+            queue.outside += 1;
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.outside -= 1;
         }
         if !queue.led {
             queue.led = true;
@@ -145,10 +149,7 @@ impl Commits {
                 group.push((ticket, request));
             }
         }
-        drop(queue);
-        if !group.is_empty() {
-            self.room.notify_all();
-        }
+        self.let_in(&queue);
         group
     }
 
@@ -162,8 +163,13 @@ impl Commits {
             }
             None => queue.led = false,
         }
-        drop(queue);
-        self.room.notify_all();
+        self.let_in(&queue);
+    }
+
+    fn let_in(&self, queue: &Queue) {
+        if queue.outside > 0 {
+            self.room.notify_all();
+        }
     }
 }
 

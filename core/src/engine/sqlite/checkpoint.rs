@@ -1,11 +1,46 @@
 //! Moves committed pages from the log to the database in the background, so that no write pays for it.
 
 use super::Shared;
+use super::error::from_sqlite;
+use crate::Result;
+use rusqlite::Connection;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Frames in the log that make a checkpoint worth while.
-pub(super) const FRAMES: u32 = 1_000;
+/// Frames that have come to the log since the last checkpoint and make another one worth while.
+const FRAMES: u32 = 1_000;
+/// Frames in the log from which on writers have to wait for the end of a checkpoint.
+const MANY_FRAMES: i64 = 4_000;
+
+/// How far the log is moved, and how long it is, in frames.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    log: i64,
+    moved: i64,
+}
+
+/// Moves what it can without waiting for anybody.
+fn passive(connection: &Connection) -> Result<Progress> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
+        .map_err(|e| from_sqlite("moving the log into the database", e))
+}
+
+impl Shared {
+    /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
+    /// grows; when it has become long the rest is moved while this process writes nothing, so that the next commit starts
+    /// the log over.
+    fn checkpoint(&self) -> Result<Progress> {
+        let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
+        let progress = sharing.readers.with(passive)?;
+        if progress.log < MANY_FRAMES || progress.moved == progress.log {
+            return Ok(progress);
+        }
+        let writer = self.lock_writer();
+        writer.connection.as_ref().map_or(Ok(progress), passive)
+    }
+}
 
 /// The background thread and the bell that wakes it.
 pub(super) struct Checkpointer {
@@ -17,6 +52,8 @@ pub(super) struct Checkpointer {
 struct Bell {
     rung: Mutex<Call>,
     heard: Condvar,
+    /// Frames of the log that the last checkpoint has moved.
+    moved: AtomicU32,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +71,22 @@ impl Checkpointer {
         let heard = Arc::clone(&bell);
         let thread = std::thread::Builder::new().name("llmspell-checkpoint".into()).spawn(move || {
             while heard.wait() == Call::Work {
-                // What fails now (a full disk, a busy file) is tried again after the next commit.
-                let _ = shared.checkpoint();
+                // What fails now (a full disk, a busy file) is tried again after a later commit.
+                if let Ok(progress) = shared.checkpoint() {
+                    heard.moved.store(u32::try_from(progress.moved).unwrap_or(0), Ordering::Relaxed);
+                }
             }
         })?;
         Ok(Self { bell, thread: Some(thread) })
     }
 
-    /// Asks for a checkpoint soon.
-    pub(super) fn wake(&self) {
-        self.bell.ring(Call::Work);
+    /// Tells how long the log is after a commit; once enough has come, a checkpoint follows soon.
+    pub(super) fn note(&self, frames: u32) {
+        // A log that was started over is shorter than what was moved before.
+        let moved = Some(self.bell.moved.load(Ordering::Relaxed)).filter(|moved| *moved <= frames).unwrap_or(0);
+        if frames - moved >= FRAMES {
+            self.bell.ring(Call::Work);
+        }
     }
 
     /// Ends the thread and waits for it.

@@ -175,15 +175,6 @@ impl Shared {
         }
     }
 
-    /// Moves what it can without keeping anybody waiting, then the rest while this process writes nothing, so that the next
-    /// commit finds the whole log moved and starts it over instead of enlarging it.
-    fn checkpoint(&self) -> Result<()> {
-        let Some(sharing) = &self.sharing else { return Ok(()) };
-        sharing.readers.with(passive_checkpoint)?;
-        let writer = self.lock_writer();
-        writer.connection.as_ref().map_or(Ok(()), passive_checkpoint)
-    }
-
     /// After a COMMIT that failed: tells whether the row at `expected` is there after all.
     fn settle(&self, writer: &mut Writer, expected: Head, error: rusqlite::Error) -> Result<()> {
         // A connection that failed to commit is not trusted any more. A store in memory has no other.
@@ -206,12 +197,6 @@ impl Shared {
             .with_source(error)),
         }
     }
-}
-
-fn passive_checkpoint(connection: &Connection) -> Result<()> {
-    connection
-        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        .map_err(|e| from_sqlite("moving the log into the database", e))
 }
 
 impl Engine for Sqlite {
@@ -300,10 +285,8 @@ impl Engine for Sqlite {
             _ => None,
         };
         writer.known = stamp.map(|stamp| (stamp, head));
-        if frames >= checkpoint::FRAMES
-            && let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            checkpointer.wake();
+        if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
+            checkpointer.note(frames);
         }
         Ok(stamp)
     }

@@ -18,6 +18,8 @@ pub(super) struct Pool {
 struct Inner {
     idle: Vec<Connection>,
     lent: usize,
+    /// Callers for whom there was no connection. Waking nobody would still cost a system call.
+    waiting: usize,
     closed: bool,
 }
 
@@ -57,8 +59,15 @@ impl Pool {
                 lent.connection = Some((self.open)()?);
                 return Ok(lent);
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self.wait(inner);
         }
+    }
+
+    fn wait<'p>(&'p self, mut inner: MutexGuard<'p, Inner>) -> MutexGuard<'p, Inner> {
+        inner.waiting += 1;
+        inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        inner.waiting -= 1;
+        inner
     }
 
     /// Waits for every loan to end and closes all connections.
@@ -67,7 +76,7 @@ impl Pool {
         inner.closed = true;
         self.changed.notify_all();
         while inner.lent > 0 {
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self.wait(inner);
         }
         inner.idle.clear();
     }
@@ -83,7 +92,8 @@ impl Drop for Lent<'_> {
         let mut inner = self.pool.lock();
         inner.lent -= 1;
         inner.idle.extend(self.connection.take());
-        drop(inner);
-        self.pool.changed.notify_all();
+        if inner.waiting > 0 {
+            self.pool.changed.notify_all();
+        }
     }
 }
