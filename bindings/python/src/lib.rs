@@ -1,1 +1,29 @@
+//! `llmspell_state._native`: takes Python's arguments, lets the interpreter go, calls the core, gives objects back.
+//!
+//! There are no rules here. What a key may be, what an error says and when a commit counts is the core's business; what
+//! Python adds on top (mapping views, keyword defaults) is in `python/llmspell_state`.
+#![allow(clippy::needless_pass_by_value)] // arguments of a method for Python are handed over by value
 
+mod argument;
+mod callback;
+mod config;
+mod entry;
+mod error;
+mod iterators;
+mod scope;
+mod state;
+mod transaction;
+mod value;
+
+/// The compiled part of `llmspell_state`; import the names from there.
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::iterators::{Items, Keys, Values};
+    #[pymodule_export]
+    use super::scope::Scope;
+    #[pymodule_export]
+    use super::state::State;
+    #[pymodule_export]
+    use super::transaction::Transaction;
+}

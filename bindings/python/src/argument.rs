@@ -1,0 +1,165 @@
+//! Arguments, checked for their type once at the door. What they may contain is the core's business.
+
+use crate::error::{invalid, wrong_type};
+use crate::value;
+use llmspell_state_persistence::{Document, Number, Select};
+#[cfg(feature = "stubs")]
+use pyo3::PyTypeInfo;
+#[cfg(feature = "stubs")]
+use pyo3::inspect::PyStaticExpr;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+
+/// Text of a `str`, borrowed from it: the call that passed the argument keeps the object alive.
+fn text<'a>(what: &str, object: Borrowed<'a, '_, PyAny>) -> PyResult<&'a str> {
+    match value::text_of(object) {
+        Some(Ok(text)) => Ok(text),
+        Some(Err(_)) => Err(invalid(format!("{what} has a lone surrogate, which UTF-8 cannot hold"))),
+        None => Err(wrong_type(what, "a str", &object)),
+    }
+}
+
+/// Which keys a listing gives.
+pub(crate) fn select(pattern: &str, after: Option<After<'_>>, limit: Option<Limit>, reverse: bool) -> Select {
+    Select {
+        pattern: Some(pattern.to_owned()),
+        after: after.map(|after| after.0.to_owned()),
+        limit: limit.map(|limit| limit.0),
+        reverse,
+    }
+}
+
+/// A whole number from 0.
+fn natural(what: &str, object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
+        return Err(wrong_type(what, "an int", object));
+    }
+    object.extract().map_err(|_| invalid(format!("{what} takes an int from 0 to 2**64 - 1, not {object}")))
+}
+
+macro_rules! text_arguments {
+    ($($name:ident: $what:literal),*) => {$(
+        #[doc = concat!("The argument `", $what, "`.")]
+        pub(crate) struct $name<'a>(pub(crate) &'a str);
+
+        impl<'a> FromPyObject<'a, '_> for $name<'a> {
+            type Error = PyErr;
+
+            #[cfg(feature = "stubs")]
+            const INPUT_TYPE: PyStaticExpr = PyString::TYPE_HINT;
+
+            fn extract(object: Borrowed<'a, '_, PyAny>) -> PyResult<Self> {
+                text($what, object).map(Self)
+            }
+        }
+    )*};
+}
+text_arguments! { Key: "key", Name: "name", After: "after" }
+
+/// The argument `pattern`, a function since it has a default that is text.
+pub(crate) fn pattern<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    text("pattern", object.as_borrowed())
+}
+
+macro_rules! natural_arguments {
+    ($($name:ident: $what:literal),*) => {$(
+        #[doc = concat!("The argument `", $what, "`.")]
+        pub(crate) struct $name(pub(crate) u64);
+
+        impl FromPyObject<'_, '_> for $name {
+            type Error = PyErr;
+
+            #[cfg(feature = "stubs")]
+            const INPUT_TYPE: PyStaticExpr = PyInt::TYPE_HINT;
+
+            fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+                natural($what, &object).map(Self)
+            }
+        }
+    )*};
+}
+natural_arguments! { Version: "if_version", Limit: "limit" }
+
+/// The argument `attempts`: how often a transaction may run.
+pub(crate) struct Attempts(pub(crate) u32);
+
+impl FromPyObject<'_, '_> for Attempts {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        match u32::try_from(natural("attempts", &object)?) {
+            Ok(attempts) if attempts > 0 => Ok(Self(attempts)),
+            _ => Err(invalid(format!("attempts takes an int from 1 to 2**32 - 1, not {}", *object))),
+        }
+    }
+}
+
+/// What `increment` adds: an `int` in the signed 64-bit range, or a `float`.
+pub(crate) struct Amount(pub(crate) Number);
+
+impl Amount {
+    pub(crate) const ONE: Self = Self(Number::Int(1));
+}
+
+impl FromPyObject<'_, '_> for Amount {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyFloat>() {
+            return Ok(Self(object.extract::<f64>()?.into()));
+        }
+        if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
+            return Err(wrong_type("by", "an int or a float", &object));
+        }
+        let int: i64 =
+            object.extract().map_err(|_| invalid(format!("by is {}, outside the signed 64-bit range", *object)))?;
+        Ok(Self(int.into()))
+    }
+}
+
+fn backed(key: &Bound<'_, PyAny>) -> PyResult<PyBackedStr> {
+    text("key", key.as_borrowed())?;
+    key.cast::<PyString>()?.clone().try_into()
+}
+
+/// The keys of `get_many`.
+pub(crate) struct Keys(pub(crate) Vec<PyBackedStr>);
+
+impl FromPyObject<'_, '_> for Keys {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let takes = || wrong_type("keys", "an iterable of str", &object);
+        if object.is_instance_of::<PyString>() {
+            return Err(takes());
+        }
+        let keys = object.try_iter().map_err(|_| takes())?;
+        keys.map(|key| backed(&key?)).collect::<PyResult<_>>().map(Self)
+    }
+}
+
+/// The members of a mapping: its keys, and its values in their stored form.
+pub(crate) struct Members {
+    keys: Vec<PyBackedStr>,
+    documents: Vec<Document>,
+}
+
+impl Members {
+    pub(crate) fn of(mapping: &Bound<'_, PyAny>, hook: Option<&Bound<'_, PyAny>>, max_bytes: usize) -> PyResult<Self> {
+        if !value::is_mapping(mapping)? {
+            return Err(wrong_type("mapping", "a mapping of str to values", mapping));
+        }
+        let (mut keys, mut documents) = (Vec::new(), Vec::new());
+        for (key, member) in value::pairs(mapping)? {
+            keys.push(backed(&key)?);
+            documents.push(value::document(&member, hook, max_bytes)?);
+        }
+        Ok(Self { keys, documents })
+    }
+
+    /// Keys stay where they are, to be dropped with the interpreter held; documents are given away.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (&str, Document)> + Send {
+        self.keys.iter().map(|key| &**key).zip(self.documents.drain(..))
+    }
+}

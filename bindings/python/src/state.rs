@@ -1,0 +1,72 @@
+//! `State`: an open store. It is its root scope, with the store's own affairs beside.
+
+use crate::config;
+use crate::error::to_py;
+use crate::scope::Scope;
+use llmspell_state_persistence as core;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+
+/// An open store; `llmspell_state.State` adds keyword arguments and Python's mapping protocol.
+#[pyclass(frozen, subclass, extends = Scope, module = "llmspell_state._native")]
+pub(crate) struct State {
+    state: core::State,
+}
+
+#[pymethods]
+impl State {
+    /// Opens the store at `path` (in memory without one) with settings by name.
+    #[new]
+    #[pyo3(signature = (path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None"))]
+    fn py_new(
+        py: Python<'_>,
+        path: Option<&Bound<'_, PyAny>>,
+        options: &Bound<'_, PyDict>,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let config = config::from_py(path, options)?;
+        let state = py.detach(|| core::State::with_config(config)).map_err(to_py)?;
+        let root = core::Scope::clone(&state);
+        Ok(PyClassInitializer::from(Scope::new(root, default)).add_subclass(Self { state }))
+    }
+
+    /// Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.state.close()).map_err(to_py)
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _error: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.close(py)
+    }
+
+    /// The version of the newest commit, of any process.
+    #[getter]
+    fn version(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.state.version()).map_err(to_py)
+    }
+
+    /// The store's identity: the text of a UUID, the same wherever its file goes.
+    #[getter]
+    fn store_id(&self) -> String {
+        self.state.store_id().to_owned()
+    }
+
+    /// The store's file, or `None` in memory.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.state.config().persistence_path.clone()
+    }
+
+    /// The settings in force, as a new `dict`.
+    #[getter]
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        config::to_py_dict(py, self.state.config())
+    }
+}
