@@ -1,0 +1,304 @@
+"""
+The compiled part of `llmspell_state`; import the names from there.
+"""
+
+import collections.abc
+import os
+import typing
+from typing_extensions import disjoint_base
+from pathlib import Path
+from typing import Any, final
+
+__all__ = ["Items", "Keys", "Scope", "State", "Transaction", "Values"]
+
+@final
+class Items:
+    """
+    An iterator over keys and values.
+    """
+    def __iter__(self, /) -> Items: ...
+    def __next__(self, /) -> tuple[str, Any]: ...
+
+@final
+class Keys:
+    """
+    An iterator over keys.
+    """
+    def __iter__(self, /) -> Keys: ...
+    def __next__(self, /) -> str: ...
+
+@disjoint_base
+class Scope:
+    """
+    The verbs of a scope; `llmspell_state.Scope` adds Python's mapping protocol.
+    """
+    def __contains__(self, key: str, /) -> bool: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __iter__(self, /) -> Keys: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, of: "Scope") -> Scope:
+        """
+        Another handle of the same scope.
+        """
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def append(self, /, key: "str", item: "object") -> "int":
+        """
+        Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
+        """
+    def clear(self, /, pattern: "str" = "*") -> "int":
+        """
+        Removes all keys that match, in one commit, and returns how many there were.
+        """
+    @property
+    def closed(self, /) -> bool:
+        """
+        Whether the store was closed.
+        """
+    def count(self, /, pattern: "str" = "*") -> "int":
+        """
+        How many keys match.
+        """
+    def delete(self, /, key: "str", *, if_version: "int | None" = None) -> "bool":
+        """
+        Removes a key and says whether it was there; with `if_version`, only when that is still its version.
+        """
+    def entry(self, /, key: "str") -> "typing.Any":
+        """
+        The value of a key with its version and times, or `None` when it is missing.
+        """
+    def exists(self, /, key: "str") -> "bool":
+        """
+        Whether a key is there.
+        """
+    def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing. Every call gives an object of its own.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
+        """
+        The values of those keys that are there, read at one moment.
+        """
+    def increment(self, /, key: "str", by: "float" = ...) -> "typing.Any":
+        """
+        Adds to a number, exactly, and returns the sum; a missing key counts as 0.
+        """
+    def iter_items(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Items":
+        """
+        Iterates over the keys that match and their values.
+        """
+    def iter_keys(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Keys":
+        """
+        Iterates over the keys that match, in the order of their bytes.
+        """
+    def iter_values(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Values":
+        """
+        Iterates over the values of the keys that match.
+        """
+    def merge(self, /, key: "str", patch: "object") -> "typing.Any":
+        """
+        Merges a patch into a value (JSON Merge Patch, RFC 7386: `None` removes a member) and returns the result.
+        """
+    def modify(self, /, key: "str", fn: "collections.abc.Callable[[typing.Any], object]", default: "object" = None) -> "typing.Any":
+        """
+        Replaces a value by what `fn` makes of the current one, and returns the new value.
+
+        `fn` gets `default` when the key is missing, and runs again when another writer was faster.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        The scope's own name; empty for the root.
+        """
+    def scope(self, /, name: "str") -> "Scope":
+        """
+        The scope of this name inside this one.
+        """
+    def scopes(self, /) -> list[str]:
+        """
+        The names of the scopes inside this one, sorted.
+        """
+    def set(self, /, key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "int":
+        """
+        Stores a value and returns the version of its commit.
+
+        With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
+        otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
+        """
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]") -> "int":
+        """
+        Stores all members of a mapping in one commit and returns its version.
+        """
+    def setdefault(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key; when it is missing, `default` is stored first.
+        """
+    def take(self, /, key: "str", missing: "object") -> "typing.Any":
+        """
+        Removes a key and returns its value, or `missing` when it is not there.
+        """
+    def transact(self, /, fn: "collections.abc.Callable[[Transaction], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any":
+        """
+        Runs `fn` with a transaction and commits; runs it again, up to `attempts` times, when another writer was faster.
+        """
+    def transaction(self, /) -> Transaction:
+        """
+        Begins a transaction.
+        """
+
+@disjoint_base
+class State(Scope):
+    """
+    An open store; `llmspell_state.State` adds keyword arguments and Python's mapping protocol.
+    """
+    def __exit__(self, /, _error: Any, _value: Any, _traceback: Any) -> None: ...
+    def __new__(cls, /, path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> State:
+        """
+        Opens the store at `path` (in memory without one) with settings by name.
+        """
+    def close(self, /) -> None:
+        """
+        Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
+        """
+    @property
+    def config(self, /) -> Any:
+        """
+        The settings in force, as a new `dict`.
+        """
+    @property
+    def path(self, /) -> Path | None:
+        """
+        The store's file, or `None` in memory.
+        """
+    @property
+    def store_id(self, /) -> str:
+        """
+        The store's identity: the text of a UUID, the same wherever its file goes.
+        """
+    @property
+    def version(self, /) -> int:
+        """
+        The version of the newest commit, of any process.
+        """
+
+@disjoint_base
+class Transaction:
+    """
+    The verbs of a transaction; `llmspell_state.Transaction` adds Python's mapping protocol.
+    """
+    def __contains__(self, key: str, /) -> bool: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __exit__(self, /, error: Any, _value: Any, _traceback: Any) -> None:
+        """
+        Commits; after an exception, rolls back. A transaction that was ended inside the block stays as it is.
+        """
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __iter__(self, /) -> Keys: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, of: "Transaction") -> Transaction:
+        """
+        Another handle of the same transaction.
+        """
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    @property
+    def active(self, /) -> bool:
+        """
+        Whether it was neither committed nor rolled back.
+        """
+    def append(self, /, key: "str", item: "object") -> "int":
+        """
+        Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
+        """
+    def clear(self, /, pattern: "str" = "*") -> "int":
+        """
+        Removes all keys that match and returns how many there were.
+        """
+    def commit(self, /) -> int:
+        """
+        Commits and returns the version of the commit. `ConflictError` when another writer changed what was read here.
+        """
+    def count(self, /, pattern: "str" = "*") -> "int":
+        """
+        How many keys match.
+        """
+    def delete(self, /, key: "str", *, if_version: "int | None" = None) -> "bool":
+        """
+        Removes a key and says whether it was there; with `if_version`, only when that is still its version.
+        """
+    def entry(self, /, key: "str") -> "typing.Any":
+        """
+        The value of a key with its version and times, or `None` when it is missing.
+        """
+    def exists(self, /, key: "str") -> "bool":
+        """
+        Whether a key is there.
+        """
+    def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing. Every call gives an object of its own.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
+        """
+        The values of those keys that are there, read at one moment.
+        """
+    def increment(self, /, key: "str", by: "float" = ...) -> "typing.Any":
+        """
+        Adds to a number and returns the sum; a missing key counts as 0.
+        """
+    def iter_items(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Items":
+        """
+        Iterates over the keys that match and their values.
+        """
+    def iter_keys(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Keys":
+        """
+        Iterates over the keys that match, in the order of their bytes.
+        """
+    def iter_values(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Values":
+        """
+        Iterates over the values of the keys that match.
+        """
+    def merge(self, /, key: "str", patch: "object") -> "typing.Any":
+        """
+        Merges a patch into a value (JSON Merge Patch, RFC 7386: `None` removes a member) and returns the result.
+        """
+    def modify(self, /, key: "str", fn: "collections.abc.Callable[[typing.Any], object]", default: "object" = None) -> "typing.Any":
+        """
+        Replaces a value by what `fn` makes of the current one, and returns the new value.
+
+        `fn` gets `default` when the key is missing.
+        """
+    def rollback(self, /) -> None:
+        """
+        Forgets every change.
+        """
+    def scope(self, /, name: "str") -> "Transaction":
+        """
+        The same transaction, seen from the scope of this name.
+        """
+    def set(self, /, key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "None":
+        """
+        Stores a value, for the commit.
+
+        With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
+        otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
+        """
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]") -> "None":
+        """
+        Stores all members of a mapping, for the commit.
+        """
+    def setdefault(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key; when it is missing, `default` is stored first.
+        """
+    def take(self, /, key: "str", missing: "object") -> "typing.Any":
+        """
+        Removes a key and returns its value, or `missing` when it is not there.
+        """
+
+@final
+class Values:
+    """
+    An iterator over values.
+    """
+    def __iter__(self, /) -> Values: ...
+    def __next__(self, /) -> Any: ...

@@ -1,0 +1,36 @@
+"""A value with what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value as it was at one moment, with its version and times."""
+
+    __slots__ = ("created", "expires", "updated", "value", "version")
+
+    value: Any
+    """The value, an object of the caller's own."""
+    version: int
+    """The version of the commit that wrote it; 0 for a transaction's own write before its commit."""
+    created: datetime
+    """When the key came into being (UTC)."""
+    updated: datetime
+    """When this value was written (UTC)."""
+    expires: datetime | None
+    """When the key expires (UTC), or ``None`` when it does not."""
+
+    @classmethod
+    def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
+        """Makes dates of the milliseconds since 1970 that the store keeps."""
+        return cls(value, version, _date(created), _date(updated), None if expires is None else _date(expires))
+
+
+def _date(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)

@@ -1,0 +1,76 @@
+"""A store: opened by ``State(path)``, closed at the end of its ``with`` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from . import _native
+from .scope import Scope
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
+    """An open store, which is also its own root ``Scope``.
+
+    ``State()`` keeps everything in memory, ``State("agent.db")`` in a file that other threads, processes and languages
+    may have open at the same time. The settings:
+
+    - ``sync_mode``: ``"FULL"``, a write is on disk when the call returns; ``"NORMAL"``, it survives a crash of the
+      process, the last ones may be lost in a power cut; ``"OFF"``, a power cut may damage the file.
+    - ``cache_size_mb``: memory for values that were read, in MB; 0 keeps none.
+    - ``enable_compression``: compress values where it saves space.
+    - ``exclusive``: only this process may open the store: faster, and a second process gets ``BusyError``.
+    - ``create``, ``create_dirs``: make the file, and the folders above it, when they are missing.
+    - ``max_value_bytes``: the longest stored text of one value.
+    - ``busy_timeout_ms``: how long a write waits for other processes.
+    - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
+    - ``default``: a function that turns objects which cannot be stored into ones that can, like ``json.dumps``'s.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        path: str | PathLike[str] | None = None,
+        *,
+        sync_mode: Literal["FULL", "NORMAL", "OFF"] = "FULL",
+        cache_size_mb: int = 64,
+        enable_compression: bool = True,
+        exclusive: bool = False,
+        create: bool = True,
+        create_dirs: bool = False,
+        max_value_bytes: int = 64 << 20,
+        busy_timeout_ms: int = 30_000,
+        enable_wal: bool = True,
+        default: Callable[[Any], object] | None = None,
+        **unknown: Any,
+    ) -> Self:
+        options = {
+            "sync_mode": sync_mode,
+            "cache_size_mb": cache_size_mb,
+            "enable_compression": enable_compression,
+            "exclusive": exclusive,
+            "create": create,
+            "create_dirs": create_dirs,
+            "max_value_bytes": max_value_bytes,
+            "busy_timeout_ms": busy_timeout_ms,
+            "enable_wal": enable_wal,
+            **unknown,  # the core names what was meant
+        }
+        return cast("Self", super().__new__(cls, path, options, default))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, default: Callable[[Any], object] | None = None) -> Self:
+        """Opens a store as a mapping of settings says, with the file's path as ``persistence_path``."""
+        return cast("Self", super().__new__(cls, None, dict(config), default))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        path = "" if self.path is None else repr(str(self.path))
+        return f"<State({path}){' closed' if self.closed else ''}>"
