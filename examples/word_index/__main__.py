@@ -79,16 +79,18 @@ def run_workers(state: State, workers: Workers, total: int, kills: int) -> None:
     """Keeps workers at it until nothing waits and nothing is claimed."""
     moments = sorted(random.uniform(0.05, 0.9) * total for _ in range(kills))
     waiting, claims = state.scope("waiting"), state.scope("claims")
-    shown, start = -1.0, time.monotonic()
+    shown, is_waiting, start = -1.0, False, time.monotonic()
     while (left := waiting.count() + claims.count()) or workers.running:
         workers.reap()
         if candidates(state):
             workers.fill()
         done = max(total - left, 0)
-        while moments and done >= moments[0]:
+        while moments and done >= moments[0] and (name := workers.kill_one()):
             moments.pop(0)
-            if name := workers.kill_one():
-                say(f"  killed {name.rsplit('-', 1)[0]} with SIGKILL at {done} of {total} files")
+            say(f"  killed {name.rsplit('-', 1)[0]} with SIGKILL at {done} of {total} files")
+        if left and not workers.running and not is_waiting:
+            is_waiting = True
+            say(f"  {left} files wait until the claims of killed workers run out")
         if done - shown >= total / 10:
             shown = done
             say(f"  {done:5} of {total} files   {time.monotonic() - start:5.1f} s   {bar(done / total)}")
