@@ -28,6 +28,7 @@ pub enum SyncMode {
 /// assert!(config.enable_wal && config.persistence_path.is_none());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // settings that users turn on and off by name
 #[serde(default, deny_unknown_fields)]
 pub struct StateConfig {
     /// The store's file; `None` keeps it in memory.

@@ -65,6 +65,7 @@ impl Scope {
     ///
     /// # Errors
     /// As [`Scope::get`].
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it is there
     pub fn peek(&self, key: &str) -> Result<Option<Option<Arc<Entry>>>> {
         Ok(self.store()?.peek(self.id, Key::parse(key)?))
     }

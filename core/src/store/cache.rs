@@ -208,6 +208,7 @@ mod tests {
     use crate::Document;
     use serde_json::json;
 
+    #[allow(clippy::unnecessary_wraps)] // what the cache takes
     fn entry(text: &str) -> Known {
         Some(Arc::new(Entry::pending(Document::from_value(&json!(text), 1 << 20).unwrap(), 0)))
     }

@@ -123,6 +123,7 @@ impl Store {
     }
 
     /// The entry of a key as far as the cache can tell; the outer `None` says that it cannot.
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it is there
     pub(crate) fn peek(&self, scope: ScopeId, key: Key<'_>) -> Option<Option<Arc<Entry>>> {
         if self.engine.stamp() != self.seen.load(Ordering::Acquire) {
             return None;

@@ -178,14 +178,11 @@ pub(crate) fn items(
     })
 }
 
-/// Walks a range until the page is full. `look` answers what a key contributes, with its bytes.
-fn page<T>(
-    reads: &dyn Reads,
-    range: &Range,
-    pattern: &Pattern,
-    extent: Extent,
-    look: &mut dyn FnMut(&str, Newest) -> Result<Option<(T, usize)>>,
-) -> Result<Page<T>> {
+/// Answers what a key contributes to a page, with its bytes.
+type Look<'f, T> = &'f mut dyn FnMut(&str, Newest) -> Result<Option<(T, usize)>>;
+
+/// Walks a range until the page is full.
+fn page<T>(reads: &dyn Reads, range: &Range, pattern: &Pattern, extent: Extent, look: Look<'_, T>) -> Result<Page<T>> {
     let (mut rows, mut bytes, mut last) = (Vec::new(), 0, true);
     reads.entries(range, &mut |key, newest| {
         if rows.len() >= extent.rows || bytes >= extent.bytes {

@@ -51,22 +51,16 @@ impl Number {
     }
 
     fn plus(self, by: Self) -> Result<Self> {
-        match (self, by) {
-            (Self::Int(a), Self::Int(b)) => a.checked_add(b).map(Self::Int).ok_or_else(|| {
-                Error::invalid(format!("{a} + {b} is outside the signed 64-bit range; the value is unchanged"))
-            }),
-            _ => {
-                let sum = self.as_float() + by.as_float();
-                if !sum.is_finite() {
-                    return Err(Error::invalid(format!(
-                        "{} + {} is not a finite float; the value is unchanged",
-                        self.as_float(),
-                        by.as_float()
-                    )));
-                }
-                Ok(Self::Float(sum))
-            }
+        if let (Self::Int(a), Self::Int(b)) = (self, by) {
+            let outside =
+                || Error::invalid(format!("{a} + {b} is outside the signed 64-bit range; the value is unchanged"));
+            return a.checked_add(b).map(Self::Int).ok_or_else(outside);
         }
+        let (a, b) = (self.as_float(), by.as_float());
+        if !(a + b).is_finite() {
+            return Err(Error::invalid(format!("{a} + {b} is not a finite float; the value is unchanged")));
+        }
+        Ok(Self::Float(a + b))
     }
 }
 

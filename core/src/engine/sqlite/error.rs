@@ -6,7 +6,7 @@ use rusqlite::ffi::{self, ErrorCode};
 /// The error for what went wrong while doing `what` (a phrase such as "reading").
 pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
     let kind = match &error {
-        rusqlite::Error::SqliteFailure(failure, _) => kind_of(failure),
+        rusqlite::Error::SqliteFailure(failure, _) => kind_of(*failure),
         _ => ErrorKind::Corrupt,
     };
     let advice = match kind {
@@ -21,7 +21,7 @@ pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
     Error::new(kind, format!("{what} failed: {advice} ({error})")).with_source(error)
 }
 
-fn kind_of(failure: &ffi::Error) -> ErrorKind {
+fn kind_of(failure: ffi::Error) -> ErrorKind {
     match failure.code {
         ErrorCode::DiskFull => ErrorKind::DiskFull,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => ErrorKind::Busy,

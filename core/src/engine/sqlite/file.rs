@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// The smallest page of an SQLite file, and so the shortest file, in bytes.
+pub(super) const SHORTEST: u64 = 512;
+
 /// Identifies a file whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {

@@ -105,8 +105,17 @@ impl Sqlite {
 
 /// A write connection to a store that exists afterwards, and the store's identity.
 fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<(Connection, String)> {
-    let connection = connect(path, config, role)?;
     let shown = path.unwrap_or(Path::new(":memory:"));
+    // SQLite takes a file that is too short for its header for an empty one.
+    if let Some(Ok(metadata)) = path.map(Path::metadata)
+        && (1..file::SHORTEST).contains(&metadata.len())
+    {
+        return Err(schema::not_a_store(shown));
+    }
+    let connection = connect(path, config, role).map_err(|e| match e.kind() {
+        ErrorKind::UnknownFormat => schema::not_a_store(shown),
+        _ => e,
+    })?;
     if path.is_some() && role == Role::Solo {
         // Before the first read, or SQLite has joined the shared wal-index already.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|e| from_sqlite("opening the store", e))?;

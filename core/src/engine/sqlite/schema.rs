@@ -75,6 +75,11 @@ pub(super) enum Found {
     Store,
 }
 
+/// The error for a file that is something else.
+pub(super) fn not_a_store(path: &Path) -> Error {
+    Error::new(ErrorKind::UnknownFormat, format!("{} is not a store; it was left untouched", path.display()))
+}
+
 /// Tells a store from an empty file, and refuses anything else without touching it.
 pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
     let refused = |why: String| {
@@ -84,9 +89,7 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
     let numbers =
         number("PRAGMA application_id").and_then(|application| Ok((application, number("PRAGMA user_version")?)));
     match numbers {
-        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            refused("is not a store (it is not an SQLite file)".into())
-        }
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(not_a_store(path)),
         Err(e) => Err(from_sqlite("opening the store", e)),
         Ok((APPLICATION_ID, FORMAT)) => Ok(Found::Store),
         Ok((APPLICATION_ID, found)) => {

@@ -142,7 +142,6 @@ fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
 
 fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
     row.get_ref(column)
-        .map_err(rusqlite::Error::from)
         .and_then(|value| value.as_str().map_err(rusqlite::Error::from))
         .map_err(|e| from_sqlite("reading a key's text", e))
 }

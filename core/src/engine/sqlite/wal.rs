@@ -41,7 +41,7 @@ pub(super) struct IndexHeader {
 /// A read-only mapping of the wal-index (`-shm`).
 #[derive(Debug)]
 pub(super) struct WalIndex {
-    start: *const u8,
+    start: *const libc::c_void,
     /// Stays open, and its lock held, until after SQLite's last close; see [`super::guard`].
     file: Mutex<Option<File>>,
 }
@@ -67,13 +67,13 @@ impl WalIndex {
         if start == libc::MAP_FAILED {
             return Err(from_io("mapping", &path, std::io::Error::last_os_error()));
         }
-        Ok(Self { start: start.cast(), file: Mutex::new(Some(file)) })
+        Ok(Self { start: start.cast_const(), file: Mutex::new(Some(file)) })
     }
 
     /// A number that differs after every commit of any process.
     pub(super) fn stamp(&self) -> u64 {
         // SAFETY: inside the mapping and aligned to 8 bytes; other processes write there, hence atomic.
-        unsafe { (*self.start.add(CHECKSUM).cast::<AtomicU64>()).load(Ordering::Acquire) }
+        unsafe { (*self.start.byte_add(CHECKSUM).cast::<AtomicU64>()).load(Ordering::Acquire) }
     }
 
     /// After SQLite's last close: lets go of the file. The mapping stays readable, and stands still. Were the file closed
@@ -104,7 +104,7 @@ impl WalIndex {
 impl Drop for WalIndex {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `map`; nobody can hold a reference into it.
-        unsafe { libc::munmap(self.start.cast_mut().cast(), MAPPED) };
+        unsafe { libc::munmap(self.start.cast_mut(), MAPPED) };
     }
 }
 
@@ -148,7 +148,7 @@ impl Wal {
     ///
     /// Only inside the write transaction: nobody else may append. SQLite takes zeroes for the end of the log.
     pub(super) fn make_room(&self, size: u64, frames: u32) -> Result<()> {
-        const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
         let used = HEADER + u64::from(frames) * FRAME;
         if used + ROOM <= size {
             return Ok(());
