@@ -139,6 +139,16 @@ impl Error {
         self
     }
 
+    /// The same error, naming what it is about unless it does already.
+    #[must_use]
+    pub(crate) fn about(mut self, what: impl fmt::Display) -> Self {
+        let what = what.to_string();
+        if !self.message.contains(&what) {
+            self.message = format!("{what}: {}", self.message);
+        }
+        self
+    }
+
     /// What a caller can do about it.
     pub const fn kind(&self) -> ErrorKind {
         self.kind

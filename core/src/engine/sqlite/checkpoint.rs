@@ -30,9 +30,10 @@ fn passive(connection: &Connection) -> Result<Progress> {
 impl Shared {
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
     /// grows; when it has become long the rest is moved while this process writes nothing, so that the next commit starts
-    /// the log over.
+    /// the log over. A log that is not the store's any more is left alone.
     fn checkpoint(&self) -> Result<Progress> {
         let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
+        sharing.wal.check()?;
         let progress = sharing.readers.with(passive)?;
         if progress.log < MANY_FRAMES || progress.moved == progress.log {
             return Ok(progress);

@@ -76,7 +76,7 @@ pub(super) fn set_journal(connection: &Connection, config: &StateConfig, role: R
             pragma("locking_mode", "EXCLUSIVE").map_err(failed)?;
         }
         if role != Role::Reader {
-            pragma("journal_mode", if config.enable_wal { "WAL" } else { "TRUNCATE" }).map_err(failed)?;
+            pragma("journal_mode", if config.enable_wal { "WAL" } else { "DELETE" }).map_err(failed)?;
         }
     }
     let synchronous = match config.sync_mode {

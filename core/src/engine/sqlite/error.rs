@@ -16,6 +16,9 @@ pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
         ErrorKind::Corrupt => "the file is damaged; restore it from a backup",
         ErrorKind::UnknownFormat => "the file is not a store",
         ErrorKind::QuotaExceeded => "the value is too large for the database",
+        _ if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+            "it or a file beside it cannot be opened; is the directory writable, and are there file descriptors left?"
+        }
         _ => "the operating system reported a failure",
     };
     Error::new(kind, format!("{what} failed: {advice} ({error})")).with_source(error)

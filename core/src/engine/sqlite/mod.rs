@@ -71,7 +71,9 @@ impl Sqlite {
             }
         };
         let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
-        let (connection, store_id) = retry_busy(patience, || open_writer(path, config, role))?;
+        let shown = path.unwrap_or(Path::new(":memory:"));
+        let (connection, store_id) =
+            retry_busy(patience, || open_writer(path, config, role)).map_err(|e| e.about(shown.display()))?;
         let sharing = match path.filter(|_| role == Role::Writer) {
             None => None,
             Some(path) => {
@@ -314,7 +316,7 @@ impl Engine for Sqlite {
         let closed = match self.shared.lock_writer().connection.take() {
             None => Ok(()),
             Some(connection) => {
-                if self.shared.sharing.is_some() {
+                if self.shared.sharing.as_ref().is_some_and(|sharing| sharing.wal.check().is_ok()) {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.
                     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
