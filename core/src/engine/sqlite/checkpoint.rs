@@ -11,17 +11,19 @@ use std::thread::JoinHandle;
 /// Frames that have come to the log since the last checkpoint and make another one worth while.
 const FRAMES: u32 = 1_000;
 /// Frames in the log from which on writers have to wait for the end of a checkpoint.
-const MANY_FRAMES: i64 = 4_000;
+const MANY_FRAMES: i64 = 2_000;
+/// Frames in the log from which on a writer moves them itself: commits must not outrun a slow disk for ever.
+pub(super) const TOO_MANY_FRAMES: u32 = 8_000;
 
 /// How far the log is moved, and how long it is, in frames.
 #[derive(Debug, Clone, Copy)]
-struct Progress {
+pub(super) struct Progress {
     log: i64,
     moved: i64,
 }
 
 /// Moves what it can without waiting for anybody.
-fn passive(connection: &Connection) -> Result<Progress> {
+pub(super) fn passive(connection: &Connection) -> Result<Progress> {
     connection
         .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
         .map_err(|e| from_sqlite("moving the log into the database", e))

@@ -296,6 +296,10 @@ impl Engine for Sqlite {
             _ => None,
         };
         writer.known = stamp.map(|stamp| (stamp, head));
+        if frames >= checkpoint::TOO_MANY_FRAMES {
+            // The commit stands whatever comes of this.
+            let _ = checkpoint::passive(connection);
+        }
         if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             checkpointer.note(frames);
         }
