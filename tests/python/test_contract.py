@@ -1,0 +1,286 @@
+"""Runs every case of ``tests/spec``, each in memory and on a file. The language of the cases is in its README."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llmspell_state import State, StateError
+
+RUNNER = "python"
+SPEC = Path(__file__).parent.parent / "spec"
+VOCABULARY = json.loads((SPEC / "vocabulary.json").read_text())
+FILES = sorted(path for path in SPEC.glob("*.json") if path.name != "vocabulary.json")
+CASES = [(path.stem, case) for path in FILES for case in json.loads(path.read_text())]
+TAKEN = [(file, case) for file, case in CASES if RUNNER not in case.get("skip_in", ())]
+
+MISSING = type("Missing", (), {"__repr__": lambda _: "(missing)"})()
+END = type("End", (), {"__repr__": lambda _: "(end)"})()
+
+
+class OwnError(Exception):
+    """What a callback of a case raises."""
+
+
+def counting(start: int, end: int) -> range:
+    return range(start, end) if start <= end else range(start - 1, end - 1, -1)
+
+
+def noise(length: int) -> str:
+    seed, letters = 1, []
+    for _ in range(length):
+        seed = seed * 16807 % 2147483647
+        letters.append("abcdefghijklmnopqrstuvwxyz"[seed % 26])
+    return "".join(letters)
+
+
+def nest(levels: int, wrap: Any, inner: Any) -> Any:
+    for _ in range(levels - 1):
+        inner = wrap(inner)
+    return inner
+
+
+FORMS = {
+    "$binary": base64.b64decode,
+    "$float": float,
+    "$bigint": int,
+    "$not_utf8": lambda _: "a\ud800",
+    "$missing": lambda _: MISSING,
+    "$end": lambda _: END,
+    "$repeat": lambda given: given[0] * given[1],
+    "$noise": noise,
+    "$nest": lambda levels: nest(levels, lambda inner: [inner], []),
+    "$nest_objects": lambda levels: nest(levels, lambda inner: {"a": inner}, {}),
+    "$range": lambda given: list(range(*given)),
+    "$numbered": lambda given: [f"{given[0]}{index:06}" for index in counting(*given[1:])],
+    "$table": lambda given: {f"{given[0]}{index:06}": index for index in counting(*given[1:])},
+    "$pairs": lambda given: [[f"{given[0]}{index:06}", index] for index in counting(*given[1:])],
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality in value and in type; the sign of zero counts, the order of members does not."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return struct.pack("d", one) == struct.pack("d", other)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    return bool(one == other)
+
+
+class Run:
+    """One run of one case."""
+
+    def __init__(self, case: dict[str, Any], directory: Path, on_file: bool) -> None:
+        self.directory = directory
+        self.settings = dict(case.get("config", {}))
+        if on_file:
+            self.settings["persistence_path"] = str(directory / "store.db")
+        self.saved: dict[str, Any] = {}
+        self.handles: dict[str, Any] = {}
+        self.round = 1
+        self.handles["state"] = self.open_store({})
+
+    def open_store(self, more: dict[str, Any]) -> State:
+        settings = {**self.settings, **self.expand(more)}
+        return State(settings.pop("persistence_path", None), **settings)
+
+    def expand(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.expand(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        form = next(iter(value), "")
+        if len(value) != 1 or not form.startswith("$"):
+            return {key: self.expand(member) for key, member in value.items()}
+        argument = value[form]
+        if form == "$saved":
+            return self.saved[argument] if isinstance(argument, str) else self.saved[argument[0]] + argument[1]
+        if form == "$path":
+            return f"{self.directory}/{argument}"
+        if form == "$object":
+            return {key: self.expand(member) for key, member in argument}
+        return FORMS[form](argument)
+
+    def steps(self, steps: list[dict[str, Any]]) -> Any:
+        answer = None
+        for step in steps:
+            if not (step.get("once") and self.round > 1):
+                answer = self.step(step)
+        return answer
+
+    def step(self, step: dict[str, Any]) -> Any:
+        verbs = [name for name in step if name in VOCABULARY["verbs"]]
+        assert len(verbs) == 1, f"{step} has not one verb"
+        (verb,) = verbs
+        rules = VOCABULARY["verbs"][verb]
+        unknown = step.keys() - {verb, *VOCABULARY["fields"], *rules["options"]}
+        assert not unknown, f"'{verb}' has no field {unknown}"
+        assert rules["takes"][0] <= len(step[verb]) <= rules["takes"][1], f"{step}: number of arguments"
+        if "raises" in step:
+            self.expect_error(verb, step)
+            return None
+        answer = self.call(verb, step)
+        shown = f"{json.dumps(step, ensure_ascii=False)[:200]} gave {repr(answer)[:300]}"
+        if "returns" in step:
+            assert self.fits(verb, step["returns"], answer), shown
+        if "differs" in step:
+            assert not self.fits(verb, step["differs"], answer), shown
+        save = step.get("save", {})
+        for field, name in save.items() if isinstance(save, dict) else [(None, save)]:
+            self.saved[name] = answer if field is None else answer[field]
+        return answer
+
+    def expect_error(self, verb: str, step: dict[str, Any]) -> None:
+        shown = json.dumps(step, ensure_ascii=False)[:200]
+        try:
+            answer = self.call(verb, step)
+        except OwnError:
+            assert step["raises"] == "own", f"{shown} raised the callback's own error"
+            return
+        except StateError as error:
+            parts = step.get("message_has", [])
+            missing = [part for part in ([parts] if isinstance(parts, str) else parts) if part not in str(error)]
+            assert error.kind == step["raises"], f"{shown} raised {error.kind}: {error}"
+            assert not missing, f"{shown}: no {missing} in {error}"
+            return
+        pytest.fail(f"{shown} gave {repr(answer)[:200]}")
+
+    def fits(self, verb: str, expected: Any, answer: Any) -> bool:
+        expected = self.expand(expected)
+        if verb == "entry" and isinstance(expected, dict) and isinstance(answer, dict):
+            return all(same(field, answer[name]) for name, field in expected.items())
+        return same(expected, answer)
+
+    def call(self, verb: str, step: dict[str, Any]) -> Any:
+        handle = self.handles[step.get("on", "state")]
+        for name in step.get("in", ()):
+            handle = handle.scope(name)
+        given = step[verb] if verb == "transact" else self.expand(step[verb])
+        options = {name: self.expand(step[name]) for name in VOCABULARY["verbs"][verb]["options"] if name in step}
+        name = options.pop("as", "")
+        if verb == "transact":
+            return self.transact(handle, name, *given, **options)
+        own = getattr(self, f"do_{verb}", None)
+        answer = own(handle, *given, **options) if own else getattr(handle, verb)(*given, **options)
+        if name:
+            self.handles[name], answer = answer, MISSING
+        return MISSING if answer is None and verb in ("set", "set_many", "rollback", "close") else answer
+
+    # The verbs that are not simply a method of the same name.
+
+    def do_get(self, handle: Any, key: str, default: Any = MISSING) -> Any:
+        return handle.get(key, default)
+
+    def do_entry(self, handle: Any, key: str) -> Any:
+        entry = handle.entry(key)
+        if entry is None:
+            return MISSING
+        fields = {name: getattr(entry, name) for name in ("value", "version", "created", "updated")}
+        return {**fields, "expires": MISSING if entry.expires is None else entry.expires}
+
+    def do_keys(self, handle: Any, *pattern: str, **options: Any) -> Any:
+        return list(handle.keys(*pattern, **options))
+
+    def do_items(self, handle: Any, *pattern: str, **options: Any) -> Any:
+        return [list(item) for item in handle.items(*pattern, **options)]
+
+    def do_iterate(self, handle: Any, verb: str, *pattern: str, **options: Any) -> Any:
+        return iter({"keys": handle.keys, "items": handle.items}[verb](*pattern, **options))
+
+    def do_next(self, iterator: Any) -> Any:
+        item = next(iterator, END)
+        return list(item) if isinstance(item, tuple) else item
+
+    def do_rest(self, iterator: Any) -> Any:
+        return [list(item) if isinstance(item, tuple) else item for item in iterator]
+
+    def do_modify(self, handle: Any, key: str, function: list[Any], **options: Any) -> Any:
+        name, *given = function
+        calls = 0
+
+        def change(value: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if name == "race" and calls == 1:
+                self.handles["state"].increment(key, 100)
+            if name in ("add", "race"):
+                return (value or 0) + given[0]
+            if name == "push":
+                return [*value, given[0]]
+            if name == "put":
+                value[given[0]] = given[1]
+                return value
+            if name == "replace":
+                return given[0]
+            assert name == "fail", f"no function '{name}'"
+            raise OwnError
+
+        return handle.modify(key, change, **options)
+
+    def do_begin(self, handle: Any) -> Any:
+        return handle.transaction()
+
+    def transact(self, handle: Any, name: str, steps: list[dict[str, Any]], **options: Any) -> Any:
+        outer, self.round = self.round, 0
+
+        def work(transaction: Any) -> Any:
+            self.round += 1
+            self.handles[name] = transaction
+            return self.steps(steps)
+
+        try:
+            return handle.transact(work, **options)
+        finally:
+            self.round = outer
+
+    def do_fail(self, _: Any) -> Any:
+        raise OwnError
+
+    def do_open(self, _: Any, more: dict[str, Any]) -> Any:
+        return self.open_store(more)
+
+    def do_reopen(self, handle: Any, more: Any = None) -> Any:
+        handle.close()
+        self.handles["state"] = self.open_store(more or {})
+
+    def do_shell(self, _: Any, command: str) -> Any:
+        subprocess.run(["sh", "-c", command], cwd=self.directory, check=True)
+
+    def do_wait(self, _: Any, milliseconds: int) -> Any:
+        time.sleep(milliseconds / 1000)
+
+
+@pytest.fixture(scope="module")
+def passed() -> set[str]:
+    return set()
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=f"{file}: {case['name']}") for file, case in TAKEN])
+def test_case(case: dict[str, Any], tmp_path: Path, passed: set[str]) -> None:
+    assert case.keys() <= set(VOCABULARY["case"]), f"unknown fields in {case['name']}"
+    for store in ["file"] if case.get("needs") == "file" else ["memory", "file"]:
+        directory = tmp_path / store
+        directory.mkdir()
+        run = Run(case, directory, store == "file")
+        try:
+            run.steps(case["steps"])
+        finally:
+            run.handles["state"].close()
+    passed.add(case["name"])
+
+
+def test_every_case_has_a_name_of_its_own(passed: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    names = [case["name"] for _, case in CASES]
+    with capsys.disabled():
+        print(f"\ncontract: {len(passed)} cases passed, {len(CASES) - len(TAKEN)} of {len(CASES)} skipped")
+    assert len(names) == len(set(names))
