@@ -1,9 +1,9 @@
 //! Keys and items in order, page by page over one snapshot. Nothing is held between pages, so a slow reader costs nobody
 //! anything, and what is written meanwhile is not seen.
 
-use crate::engine::{Head, Range};
+use crate::engine::{Head, Range, ScopeId};
 use crate::key::Pattern;
-use crate::scope::Scope;
+use crate::session::Session;
 use crate::store::Store;
 use crate::store::snapshot::Page;
 use crate::{Entry, Result, limits};
@@ -45,20 +45,21 @@ pub(crate) type Overlay = BTreeMap<Box<str>, Option<Arc<Entry>>>;
 /// What is listed: a scope as of a snapshot, with a transaction's own writes on top.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    scope: Scope,
+    session: Arc<Session>,
+    scope: ScopeId,
     /// Taken at the first page if it is not given.
     at: Option<Head>,
     overlay: Overlay,
 }
 
 impl Listed {
-    pub(crate) fn of_scope(scope: &Scope) -> Result<Self> {
-        scope.store()?;
-        Ok(Self { scope: scope.clone(), at: None, overlay: Overlay::new() })
+    pub(crate) fn of_scope(session: &Arc<Session>, scope: ScopeId) -> Result<Self> {
+        session.store()?;
+        Ok(Self { session: Arc::clone(session), scope, at: None, overlay: Overlay::new() })
     }
 
-    pub(crate) fn of_transaction(scope: &Scope, at: Head, overlay: Overlay) -> Self {
-        Self { scope: scope.clone(), at: Some(at), overlay }
+    pub(crate) fn of_transaction(session: &Arc<Session>, scope: ScopeId, at: Head, overlay: Overlay) -> Self {
+        Self { session: Arc::clone(session), scope, at: Some(at), overlay }
     }
 }
 
@@ -110,7 +111,7 @@ impl<T: Fetch> Pager<T> {
             Some(after) => to = Some(to.map_or_else(|| after.clone(), |to| to.min(after.clone()))),
             None => {}
         }
-        let range = Range { scope: listed.scope.id(), from, to, reverse };
+        let range = Range { scope: listed.scope, from, to, reverse };
         listed.overlay.retain(|key, _| pattern.matches(key) && is_within(&range, key));
         Ok(Self { listed, pattern, range, left: limit.unwrap_or(u64::MAX), buffer: VecDeque::new(), done: false })
     }
@@ -134,7 +135,7 @@ impl<T: Fetch> Pager<T> {
     }
 
     fn fetch(&mut self) -> Result<()> {
-        let store = self.listed.scope.store()?;
+        let store = self.listed.session.store()?;
         let at = match self.listed.at {
             Some(at) => at,
             None => *self.listed.at.insert(store.head()?),
@@ -186,11 +187,11 @@ fn merge<T: Fetch>(rows: Vec<(Box<str>, T)>, own: Overlay, reverse: bool) -> Vec
     if reverse { merged.into_iter().rev().collect() } else { merged.into_iter().collect() }
 }
 
-/// Keys in order; made by [`Scope::keys`]. After an error it ends.
+/// Keys in order; made by [`Scope::keys`](crate::Scope::keys). After an error it ends.
 #[derive(Debug)]
 pub struct Keys(Pager<()>);
 
-/// Keys with their entries in order; made by [`Scope::items`]. After an error it ends.
+/// Keys with their entries in order; made by [`Scope::items`](crate::Scope::items). After an error it ends.
 #[derive(Debug)]
 pub struct Items(Pager<Arc<Entry>>);
 

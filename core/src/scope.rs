@@ -178,7 +178,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::clear`].
     pub fn keys(&self, select: impl Into<Select>) -> Result<Keys> {
-        Keys::new(Listed::of_scope(self)?, select.into())
+        Keys::new(Listed::of_scope(&self.session, self.id)?, select.into())
     }
 
     /// The keys that match with their entries; see [`Scope::keys`].
@@ -186,7 +186,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::keys`].
     pub fn items(&self, select: impl Into<Select>) -> Result<Items> {
-        Items::new(Listed::of_scope(self)?, select.into())
+        Items::new(Listed::of_scope(&self.session, self.id)?, select.into())
     }
 
     /// How many keys match.

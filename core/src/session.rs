@@ -3,6 +3,7 @@
 use crate::engine::sqlite::{Sqlite, file};
 use crate::store::Store;
 use crate::{Error, Result, StateConfig, fork};
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,6 +117,12 @@ impl Session {
         }
         let closing = stores.swap_remove(index);
         closing.store.close()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
 }
 

@@ -209,7 +209,7 @@ impl Transaction {
             work.ranges.push(range);
         }
         let overlay = work.writes.get(&self.scope.id()).cloned().unwrap_or_default();
-        Ok(Listed::of_transaction(&self.scope, work.snapshot, overlay))
+        Ok(Listed::of_transaction(self.scope.session(), self.scope.id(), work.snapshot, overlay))
     }
 
     /// How many keys match.

@@ -74,6 +74,15 @@ impl Document {
         if let Some(tape) = self.tape.get() {
             return Ok(tape);
         }
+        let tape = self.to_tape()?;
+        Ok(self.tape.get_or_init(|| tape))
+    }
+
+    /// The parsed form, for a reader that keeps something better.
+    ///
+    /// # Errors
+    /// As [`Document::tape`].
+    pub fn to_tape(&self) -> Result<Tape> {
         let mut input = serde_json::Deserializer::from_str(&self.text);
         input.disable_recursion_limit();
         let mut tape = Tape::default();
@@ -81,7 +90,7 @@ impl Document {
             .deserialize(&mut input)
             .and_then(|()| input.end())
             .map_err(|e| Error::corrupt(format!("a stored value is not the text that this library writes: {e}")))?;
-        Ok(self.tape.get_or_init(|| tape))
+        Ok(tape)
     }
 
     /// Bytes of memory that this document holds.
