@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 
 /// A new object of a document's value; nobody else holds any part of it that can change.
 pub(crate) fn read<'py>(py: Python<'py>, document: &Document) -> PyResult<Bound<'py, PyAny>> {
-    let tape = document.tape().map_err(to_py)?;
-    Reader { py, tape, nodes: tape.nodes().iter() }.value()
+    let tape = document.to_tape().map_err(to_py)?;
+    Reader { py, tape: &tape, nodes: tape.nodes().iter() }.value()
 }
 
 /// An `int` or a `float`.
