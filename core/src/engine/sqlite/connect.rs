@@ -6,6 +6,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 /// Statements that a connection keeps ready.
@@ -27,6 +28,7 @@ pub(super) enum Role {
 /// A connection to the file at `path`, or to a database in memory of its own.
 pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<Connection> {
     let failed = |e| from_sqlite("opening the store", e);
+    quiet_allocator();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
@@ -45,6 +47,17 @@ pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> 
     connection.busy_timeout(Duration::from_millis(patience)).map_err(failed)?;
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed)?;
     Ok(connection)
+}
+
+/// Turns off the statistics that SQLite keeps of its memory under one lock of the whole process
+/// (<https://sqlite.org/compile.html#default_memstatus>); nothing here asks for them.
+#[allow(unsafe_code)]
+fn quiet_allocator() {
+    static ONCE: Once = Once::new();
+    // SAFETY: the option takes one int. Once SQLite runs, because somebody else uses it too, the call changes nothing.
+    ONCE.call_once(|| unsafe {
+        rusqlite::ffi::sqlite3_config(rusqlite::ffi::SQLITE_CONFIG_MEMSTATUS, 0);
+    });
 }
 
 /// Takes away what a store never needs, so that a prepared file cannot use it (<https://sqlite.org/security.html>).
