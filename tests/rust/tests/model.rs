@@ -1,0 +1,357 @@
+//! Random verbs against a plain map: the same answers with and without a cache, with and without compression, in memory
+//! and across reopening.
+
+use llmspell_state_persistence::{Document, Error, ErrorKind, Number, Select, State, StateConfig, SyncMode};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+type Keys = BTreeMap<String, Value>;
+/// What each scope holds.
+type Model = [Keys; 3];
+
+const SCOPES: [&[&str]; 3] = [&[], &["a"], &["a", "b"]];
+
+#[derive(Debug, Clone)]
+enum Verb {
+    Get(String),
+    Set(String, Value),
+    Delete(String),
+    Exists(String),
+    Increment(String, i64),
+    Append(String, Value),
+    Merge(String, Value),
+    Modify(String),
+    SetMany(Vec<(String, Value)>),
+    Clear(String),
+    Count(String),
+    Items { pattern: String, after: Option<String>, limit: Option<u64>, reverse: bool },
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Plain(usize, Verb),
+    /// Verbs inside, verbs of others meanwhile, verbs inside again; then a commit or a rollback.
+    Transaction {
+        early: Vec<(usize, Verb)>,
+        others: Vec<(usize, Verb)>,
+        late: Vec<(usize, Verb)>,
+        commit: bool,
+    },
+    Reopen,
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[ab][0-3]", 1 => Just("é".to_owned()), 1 => Just("a".to_owned())]
+}
+
+fn pattern() -> impl Strategy<Value = String> {
+    prop_oneof![Just("*".to_owned()), Just("a*".to_owned()), Just("*1".to_owned()), Just("[ab][0-1]".to_owned()), key()]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-5_i64..5).prop_map(Value::from),
+        (-5.0..5.0).prop_map(Value::from),
+        "[a-zé\"\\\\]{0,8}".prop_map(Value::from),
+        (1_usize..3000).prop_map(|length| "abcde".repeat(length).into()),
+        prop::collection::vec(-5_i64..5, 0..4).prop_map(Value::from),
+        prop::collection::btree_map(
+            "[xyz]",
+            prop_oneof![Just(Value::Null), Just(json!(1)), Just(json!({"in": [true]}))],
+            0..3
+        )
+        .prop_map(|members| members.into_iter().collect()),
+    ]
+}
+
+fn verb() -> impl Strategy<Value = (usize, Verb)> {
+    let verb = prop_oneof![
+        3 => key().prop_map(Verb::Get),
+        4 => (key(), value()).prop_map(|(key, value)| Verb::Set(key, value)),
+        2 => key().prop_map(Verb::Delete),
+        1 => key().prop_map(Verb::Exists),
+        2 => (key(), -3_i64..4).prop_map(|(key, by)| Verb::Increment(key, by)),
+        1 => (key(), value()).prop_map(|(key, value)| Verb::Append(key, value)),
+        1 => (key(), value()).prop_map(|(key, value)| Verb::Merge(key, value)),
+        1 => key().prop_map(Verb::Modify),
+        1 => prop::collection::vec((key(), value()), 0..6).prop_map(Verb::SetMany),
+        1 => pattern().prop_map(Verb::Clear),
+        1 => pattern().prop_map(Verb::Count),
+        2 => (pattern(), prop::option::of(key()), prop::option::of(0_u64..5), any::<bool>())
+            .prop_map(|(pattern, after, limit, reverse)| Verb::Items { pattern, after, limit, reverse }),
+    ];
+    (0..SCOPES.len(), verb)
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let verbs = |most| prop::collection::vec(verb(), 0..most);
+    prop_oneof![
+        12 => verb().prop_map(|(scope, verb)| Act::Plain(scope, verb)),
+        5 => (verbs(6), verbs(3), verbs(4), any::<bool>())
+            .prop_map(|(early, others, late, commit)| Act::Transaction { early, others, late, commit }),
+        1 => Just(Act::Reopen),
+    ]
+}
+
+/// An answer, or the kind of the error.
+type Said = Result<Value, ErrorKind>;
+
+fn said<T>(answer: Result<T, Error>, show: impl FnOnce(T) -> Value) -> Said {
+    answer.map(show).map_err(|error| error.kind())
+}
+
+/// The same verb on a scope or on a transaction. Versions are left out: others' commits move them.
+macro_rules! apply {
+    ($handle:expr, $verb:expr) => {{
+        let handle = $handle;
+        match $verb {
+            Verb::Get(key) => said(handle.get(key), |found| json!([found])),
+            Verb::Set(key, value) => said(handle.set(key, value), |_| Value::Null),
+            Verb::Delete(key) => said(handle.delete(key), Value::from),
+            Verb::Exists(key) => said(handle.exists(key), Value::from),
+            Verb::Increment(key, by) => said(handle.increment(key, *by), |sum| match sum {
+                Number::Int(sum) => sum.into(),
+                Number::Float(sum) => sum.into(),
+            }),
+            Verb::Append(key, item) => said(handle.append(key, item), Value::from),
+            Verb::Merge(key, patch) => said(handle.merge(key, patch), |merged| merged.to_value()),
+            Verb::Modify(key) => said(
+                handle.modify(key, |entry| {
+                    Document::from_value(&wrapped(entry.map(|entry| entry.value()).as_ref()), 1 << 20)
+                }),
+                |entry| entry.value(),
+            ),
+            Verb::SetMany(pairs) => {
+                said(handle.set_many(pairs.iter().map(|(key, value)| (key, value))), |_| Value::Null)
+            }
+            Verb::Clear(pattern) => said(handle.clear(pattern), Value::from),
+            Verb::Count(pattern) => said(handle.count(pattern), Value::from),
+            Verb::Items { pattern, after, limit, reverse } => {
+                let select =
+                    Select { pattern: Some(pattern.clone()), after: after.clone(), limit: *limit, reverse: *reverse };
+                let listed = handle.items(select).and_then(|items| items.collect::<Result<Vec<_>, _>>());
+                said(listed, |items| items.into_iter().map(|(key, entry)| json!([key, entry.value()])).collect())
+            }
+        }
+    }};
+}
+
+/// What `modify` makes of a value: it must not grow without end.
+fn wrapped(old: Option<&Value>) -> Value {
+    json!({"was": old.map(|old| old.to_string().len())})
+}
+
+fn matches(pattern: &str, key: &str) -> bool {
+    match pattern {
+        "*" => true,
+        "a*" => key.starts_with('a'),
+        "*1" => key.ends_with('1'),
+        "[ab][0-1]" => matches!(key.as_bytes(), [b'a' | b'b', b'0' | b'1']),
+        literal => key == literal,
+    }
+}
+
+/// The same verb on the plain map.
+fn expect(keys: &mut Keys, verb: &Verb) -> Said {
+    Ok(match verb {
+        Verb::Get(key) => json!([keys.get(key)]),
+        Verb::Set(key, value) => {
+            keys.insert(key.clone(), value.clone());
+            Value::Null
+        }
+        Verb::Delete(key) => keys.remove(key).is_some().into(),
+        Verb::Exists(key) => keys.contains_key(key).into(),
+        Verb::Increment(key, by) => {
+            let old = keys.get(key).cloned().unwrap_or(json!(0));
+            #[allow(clippy::cast_precision_loss)] // small numbers
+            let sum = match (old.as_i64(), old.as_f64()) {
+                (Some(old), _) => Value::from(old + by),
+                (_, Some(old)) => Value::from(old + *by as f64),
+                _ => return Err(ErrorKind::Invalid),
+            };
+            keys.insert(key.clone(), sum.clone());
+            sum
+        }
+        Verb::Append(key, item) => {
+            let list = keys.get(key).cloned().unwrap_or(json!([]));
+            let Value::Array(mut list) = list else { return Err(ErrorKind::Invalid) };
+            list.push(item.clone());
+            let length = list.len();
+            keys.insert(key.clone(), list.into());
+            length.into()
+        }
+        Verb::Merge(key, patch) => {
+            let mut merged = keys.get(key).cloned().unwrap_or_default();
+            merge(&mut merged, patch);
+            keys.insert(key.clone(), merged.clone());
+            merged
+        }
+        Verb::Modify(key) => {
+            let new = wrapped(keys.get(key));
+            keys.insert(key.clone(), new.clone());
+            new
+        }
+        Verb::SetMany(pairs) => {
+            keys.extend(pairs.iter().cloned());
+            Value::Null
+        }
+        Verb::Clear(pattern) => {
+            let before = keys.len();
+            keys.retain(|key, _| !matches(pattern, key));
+            (before - keys.len()).into()
+        }
+        Verb::Count(pattern) => keys.keys().filter(|key| matches(pattern, key)).count().into(),
+        Verb::Items { pattern, after, limit, reverse } => {
+            let fits = |key: &&String| {
+                matches(pattern, key)
+                    && after.as_ref().is_none_or(|after| if *reverse { *key < after } else { *key > after })
+            };
+            let mut found: Vec<&String> = keys.keys().filter(fits).collect();
+            if *reverse {
+                found.reverse();
+            }
+            let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            found.into_iter().take(most).map(|key| json!([key, keys[key]])).collect()
+        }
+    })
+}
+
+/// RFC 7386, section 2, as the pseudocode there.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let members = target.as_object_mut().unwrap();
+    for (key, part) in patch {
+        if part.is_null() {
+            members.remove(key);
+        } else {
+            merge(members.entry(key.clone()).or_insert(Value::Null), part);
+        }
+    }
+}
+
+/// A store and what it must hold.
+struct Pair {
+    config: StateConfig,
+    state: State,
+    model: Model,
+}
+
+impl Pair {
+    fn plain(&mut self, (scope, verb): &(usize, Verb)) -> Result<(), TestCaseError> {
+        let mut handle = (*self.state).clone();
+        for name in SCOPES[*scope] {
+            handle = handle.scope(name).unwrap();
+        }
+        prop_assert_eq!(apply!(&handle, verb), expect(&mut self.model[*scope], verb), "{:?}", verb);
+        Ok(())
+    }
+
+    fn transaction(&mut self, act: &Act) -> Result<(), TestCaseError> {
+        let Act::Transaction { early, others, late, commit } = act else { return Ok(()) };
+        let transaction = self.state.transaction().unwrap();
+        let mut snapshot = self.model.clone();
+        let mut inside = |verbs: &[(usize, Verb)]| -> Result<Vec<Said>, TestCaseError> {
+            let mut answers = Vec::new();
+            for (scope, verb) in verbs {
+                let mut handle = transaction.clone();
+                for name in SCOPES[*scope] {
+                    handle = handle.scope(name).unwrap();
+                }
+                let answer = apply!(&handle, verb);
+                prop_assert_eq!(&answer, &expect(&mut snapshot[*scope], verb), "inside: {:?}", verb);
+                answers.push(answer);
+            }
+            Ok(answers)
+        };
+        let mut answers = inside(early)?;
+        for other in others {
+            self.plain(other)?;
+        }
+        answers.extend(inside(late)?);
+        if !commit {
+            transaction.rollback().unwrap();
+            return Ok(());
+        }
+        let writes = |(_, verb): &(usize, Verb)| {
+            !matches!(verb, Verb::Get(_) | Verb::Exists(_) | Verb::Count(_) | Verb::Items { .. })
+        };
+        match transaction.commit() {
+            Ok(_) if early.iter().chain(late).any(writes) => {
+                // Serializable: had it run at this moment, it would have been told the same.
+                for ((scope, verb), answer) in early.iter().chain(late).zip(answers) {
+                    prop_assert_eq!(expect(&mut self.model[*scope], verb), answer, "at the commit: {:?}", verb);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                prop_assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error);
+                prop_assert!(others.iter().any(writes), "a conflict with nobody: {}", error);
+                prop_assert!(early.iter().chain(late).any(writes), "a conflict of a reader: {}", error);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(mut self, acts: &[Act]) -> Result<(), TestCaseError> {
+        for act in acts {
+            match act {
+                Act::Plain(scope, verb) => self.plain(&(*scope, verb.clone()))?,
+                Act::Transaction { .. } => self.transaction(act)?,
+                Act::Reopen if self.config.persistence_path.is_some() => {
+                    self.state.close().unwrap();
+                    self.state = State::with_config(self.config.clone()).unwrap();
+                }
+                Act::Reopen => {}
+            }
+        }
+        for scope in 0..SCOPES.len() {
+            self.plain(&(scope, Verb::Items { pattern: "*".into(), after: None, limit: None, reverse: false }))?;
+        }
+        Ok(())
+    }
+}
+
+fn run(acts: &[Act], on_file: bool, settings: impl FnOnce(&mut StateConfig)) -> Result<(), TestCaseError> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = StateConfig { sync_mode: SyncMode::Off, ..StateConfig::default() };
+    config.persistence_path = on_file.then(|| directory.path().join("store.db"));
+    settings(&mut config);
+    let state = State::with_config(config.clone()).unwrap();
+    Pair { config, state, model: Model::default() }.run(acts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_in_memory_answers_like_a_map(acts in prop::collection::vec(act(), 1..40)) {
+        run(&acts, false, |_| {})?;
+    }
+
+    #[test]
+    fn a_store_on_a_file_answers_like_a_map(acts in prop::collection::vec(act(), 1..40)) {
+        run(&acts, true, |_| {})?;
+    }
+
+    #[test]
+    fn a_store_without_cache_and_compression_answers_like_a_map(acts in prop::collection::vec(act(), 1..40)) {
+        run(&acts, true, |config| {
+            config.cache_size_mb = 0;
+            config.enable_compression = false;
+        })?;
+    }
+
+    #[test]
+    fn an_exclusive_store_answers_like_a_map(acts in prop::collection::vec(act(), 1..40)) {
+        run(&acts, true, |config| config.exclusive = true)?;
+    }
+}
