@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import llmspell_state
 import pytest
@@ -77,13 +79,14 @@ def raises_quota_exceeded(path):
 
 
 def raises_busy(path):
-    with State(path, exclusive=True):
-        import subprocess
-        import sys
-
-        program = f"from llmspell_state import State\ntry: State({str(path)!r}, busy_timeout_ms=1)\nexcept Exception as e: print(e.kind)"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        raise llmspell_state.BusyError(done.stdout.strip()) if done.stdout.strip() == "Busy" else AssertionError(done)
+    holder = "import sys, llmspell_state as l; s = l.State(sys.argv[1], exclusive=True); print(flush=True); input()"
+    command = [sys.executable, "-c", holder, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        try:
+            State(path, busy_timeout_ms=1)
+        finally:
+            process.communicate(b"\n")
 
 
 def raises_closed(path):

@@ -135,7 +135,7 @@ def test_closing_while_others_work_ends_their_work_with_closed(state: State, clo
 
     def work(_: int) -> None:
         try:
-            for n in range(10_000):
+            for _round in range(10_000):
                 state.increment("n") if close_first else state.get("n")
         except Exception as error:
             errors.append(type(error).__name__)

@@ -122,7 +122,7 @@ def test_transact_runs_again_until_it_is_not_disturbed(state: State):
     runs = []
 
     def add(tx):
-        runs.append(tx["n"] if "n" in tx else 0)
+        runs.append(tx.get("n", 0))
         if len(runs) < 3:
             state.increment("n", 10)
         tx["n"] = runs[-1] + 1
