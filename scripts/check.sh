@@ -1,23 +1,30 @@
 #!/usr/bin/env bash
-# Format, lints, types, stubs and documentation; nothing here changes a file.
-set -euo pipefail
+# Format, lints, types, stubs and documentation: every step, also after one has failed. Nothing here changes a file.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 eval "$(scripts/env.sh)"
 
+failed=()
+
 step() {
     printf '\n== %s\n' "$*"
-    "$@"
+    "$@" || failed+=("$1 $2")
 }
 
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets -- -D warnings
-RUSTDOCFLAGS="-D warnings" step cargo doc --workspace --no-deps --quiet
+step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step ruff format --check .
 step ruff check .
 step mypy
 step stubtest llmspell_state --concise
 if command -v luacheck >/dev/null; then
-    step luacheck --quiet lua tests/lua examples benches
+    step luacheck --quiet --no-color lua tests/lua examples benches
 else
     echo "luacheck is not installed (Debian: lua-check): the Lua sources were not linted"
+fi
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nfailed: %s\n' "${failed[*]}"
+    exit 1
 fi
