@@ -322,7 +322,11 @@ impl Scope {
                     Ok(_) => return Ok(done),
                     Err(error) => error.into(),
                 },
-                Err(error) => error,
+                Err(error) => {
+                    // f may have kept a clone, which must not go on.
+                    transaction.abandon();
+                    error
+                }
             };
             if !is_conflict(&failed) || !retry.again() {
                 return Err(failed);

@@ -296,6 +296,14 @@ impl Transaction {
         Ok(())
     }
 
+    /// Ends the transaction if it has not ended, whatever became of its state.
+    pub(crate) fn abandon(&self) {
+        let mut work = self.lock();
+        if work.ended.is_none() {
+            work.end("rolled back");
+        }
+    }
+
     /// Whether it was neither committed nor rolled back, and its state is open.
     pub fn is_active(&self) -> bool {
         self.work().is_ok()
