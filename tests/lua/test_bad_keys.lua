@@ -55,7 +55,8 @@ end
 tests["7 and 8 paths, separators, wildcards and SQL are plain data"] = function()
   local state = support.state()
   for _, key in ipairs {
-    "../../etc/passwd", "a//b", "/", ".", "a::b", "*", "%", "_", "[", "'", '"', "'; DROP TABLE entry", "\\", "a b", " ", "$", "null",
+    "../../etc/passwd", "a//b", "/", ".", "a::b", "*", "%", "_", "[", "'", '"', "'; DROP TABLE entry", "\\",
+    "a b", " ", "$", "null",
   } do
     state:set(key, key)
     equal(state:get(key), key)

@@ -83,7 +83,8 @@ end
 
 tests["an error of a callback is the same object, whatever it is"] = function()
   local state = State.open()
-  for _, thrown in ipairs { "text", 5, true, {}, setmetatable({}, { __tostring = function() return "x" end }), print, State.null } do
+  local object = setmetatable({}, { __tostring = function() return "x" end })
+  for _, thrown in ipairs { "text", 5, true, {}, object, print, State.null } do
     local ok, e = pcall(state.modify, state, "k", function() error(thrown, 0) end)
     equal(ok, false)
     assert(rawequal(e, thrown))

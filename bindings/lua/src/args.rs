@@ -143,14 +143,12 @@ impl Call {
         self.push_nil();
         while self.next(index) {
             let name = self.bytes(-2).and_then(|name| std::str::from_utf8(name).ok());
-            match name.and_then(&mut take) {
-                Some(taken) => taken?,
-                None => {
-                    let name =
-                        name.map_or_else(|| format!("of type {}", self.kind_name(-2)), |name| format!("'{name:.40}'"));
-                    return Err(self.bad_argument(index, &format!("unknown option {name}; it takes {known}")));
-                }
-            }
+            let Some(taken) = name.and_then(&mut take) else {
+                let name =
+                    name.map_or_else(|| format!("of type {}", self.kind_name(-2)), |name| format!("'{name:.40}'"));
+                return Err(self.bad_argument(index, &format!("unknown option {name}; it takes {known}")));
+            };
+            taken?;
             self.pop(1);
         }
         Ok(())
@@ -192,14 +190,13 @@ impl Call {
     /// `{attempts = n}`.
     pub(crate) fn attempts(&self, index: c_int) -> Result<Option<u32>, Failure> {
         let mut attempts = None;
-        let take = |name: &str| {
+        let mut take = |name: &str| {
             let n = self.whole_option(index, name).and_then(|n| match u32::try_from(n) {
                 Ok(n) if n > 0 => Ok(n),
                 _ => Err(self.bad_argument(index, "option 'attempts': 1 or more expected")),
             });
             n.map(|n| attempts = Some(n))
         };
-        let mut take = take;
         self.options(index, |name| (name == "attempts").then(|| take(name)), "attempts")?;
         Ok(attempts)
     }

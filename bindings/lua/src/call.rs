@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) type Returned = Result<c_int, Failure>;
 
 /// Slots for reading a value: a key, a value and a metatable to compare with for every level.
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a small constant
 const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
 
 /// One call from Lua: its stack, and what its errors need to know.
@@ -72,6 +73,27 @@ fn run(call: &Call, body: impl Fn(&Call) -> Returned) -> c_int {
     };
     error::push(call, &failure);
     -1
+}
+
+/// How deep callbacks may nest in a thread: `LuaJIT` has no bound of its own and would run out of the C stack.
+const CALLBACKS: u32 = 150;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Call {
+    /// Calls the script's function below its `arguments`. An error of it is on top in place of all of them.
+    pub(crate) fn call_back(&self, arguments: c_int, results: c_int) -> Result<(), Failure> {
+        let depth = DEPTH.get();
+        if depth == CALLBACKS {
+            return Err(Failure::invalid(format!("'{}' is nested in itself deeper than {CALLBACKS} times", self.name)));
+        }
+        DEPTH.set(depth + 1);
+        let done = self.try_call(arguments, results);
+        DEPTH.set(depth);
+        if done { Ok(()) } else { Err(Failure::raised(self.stack)) }
+    }
 }
 
 /// A protected call's work: a function and what it borrows.

@@ -70,7 +70,8 @@ fn slot(stack: Stack, index: c_int) -> Option<*mut Slot> {
 
 /// The object in the userdata at `index`. To be let go before Lua can run, which may finalize it.
 #[inline]
-pub(crate) fn object<'c>(call: &'c Call, index: c_int) -> Option<&'c mut Object> {
+#[allow(clippy::mut_from_ref)] // the object is not part of the call; the lifetime says until when Lua keeps it
+pub(crate) fn object(call: &Call, index: c_int) -> Option<&mut Object> {
     // SAFETY: sealed, so it is a slot of ours; one reference at a time because every function takes one object.
     slot(**call, index).and_then(|slot| unsafe { (*slot).object.as_mut() })
 }
@@ -97,6 +98,7 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
 }
 
 /// `__gc`: lets go of the object.
+#[allow(clippy::unnecessary_wraps)] // as every function
 pub(crate) fn collect(call: &Call) -> Returned {
     if let Some(slot) = slot(**call, 1) {
         // SAFETY: sealed; taking leaves the slot empty before the object's end can run anything.

@@ -111,23 +111,17 @@ fn set(call: &Call) -> Returned {
     let if_version = call.if_version(4)?;
     let document = value::read(**call, 3, target.max_value_bytes())?;
     match (target, if_version) {
-        (Target::Scope(scope), None) => push_version(call, scope.set(key, document)?),
-        (Target::Scope(scope), Some(version)) => push_version(call, scope.set_if(key, document, version)?),
-        (Target::Transaction(transaction), None) => nothing(transaction.set(key, document)?),
+        (Target::Scope(scope), None) => call.push_count(scope.set(key, document)?),
+        (Target::Scope(scope), Some(version)) => call.push_count(scope.set_if(key, document, version)?),
+        // Before the commit there is no version to answer.
+        (Target::Transaction(transaction), None) => {
+            return transaction.set(key, document).map(|()| 0).map_err(Failure::from);
+        }
         (Target::Transaction(transaction), Some(version)) => {
-            nothing(transaction.set_if(key, document, version)?)
+            return transaction.set_if(key, document, version).map(|()| 0).map_err(Failure::from);
         }
     }
-}
-
-fn push_version(call: &Call, version: u64) -> Returned {
-    call.push_count(version);
     Ok(1)
-}
-
-/// Inside a transaction there is no version yet.
-fn nothing((): ()) -> Returned {
-    Ok(0)
 }
 
 fn set_many(call: &Call) -> Returned {
@@ -135,8 +129,14 @@ fn set_many(call: &Call) -> Returned {
     call.check_table(2)?;
     let members = value::read_members(call, 2, target.max_value_bytes())?;
     match target {
-        Target::Scope(scope) => push_version(call, scope.set_many(members)?),
-        Target::Transaction(transaction) => nothing(transaction.set_many(members)?),
+        Target::Scope(scope) => {
+            call.push_count(scope.set_many(members)?);
+            Ok(1)
+        }
+        Target::Transaction(transaction) => {
+            transaction.set_many(members)?;
+            Ok(0)
+        }
     }
 }
 
@@ -183,10 +183,7 @@ fn modify(call: &Call) -> Returned {
     let key = key.to_owned();
     call.check_function(3)?;
     let max_bytes = target.max_value_bytes();
-    let default = match call.is_missing(4) {
-        true => None,
-        false => Some(value::read(**call, 4, max_bytes)?),
-    };
+    let default = if call.is_missing(4) { None } else { Some(value::read(**call, 4, max_bytes)?) };
     call.set_top(3);
     let new_value = |current: Option<&Arc<Entry>>| {
         call.set_top(3);
@@ -195,9 +192,7 @@ fn modify(call: &Call) -> Returned {
             Some(document) => value::push(**call, document)?,
             None => call.push_nil(),
         }
-        if !call.try_call(1, 1) {
-            return Err(Failure::raised(**call));
-        }
+        call.call_back(1, 1)?;
         call.make_room()?;
         value::read(**call, call.top(), max_bytes)
     };

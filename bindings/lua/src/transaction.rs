@@ -35,7 +35,8 @@ pub(crate) fn transact(call: &Call) -> Returned {
         call.set_top(2);
         call.push_copy(2);
         handle::push(**call, Object::Transaction(transaction.clone()))?;
-        if call.try_call(1, ffi::LUA_MULTRET) { Ok(call.top() - 2) } else { Err(Failure::raised(**call)) }
+        call.call_back(1, ffi::LUA_MULTRET)?;
+        Ok(call.top() - 2)
     })
 }
 
