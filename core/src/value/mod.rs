@@ -74,7 +74,8 @@ impl Document {
         if let Some(tape) = self.tape.get() {
             return Ok(tape);
         }
-        let tape = self.to_tape()?;
+        let mut tape = self.to_tape()?;
+        tape.shrink();
         Ok(self.tape.get_or_init(|| tape))
     }
 
@@ -85,7 +86,7 @@ impl Document {
     pub fn to_tape(&self) -> Result<Tape> {
         let mut input = serde_json::Deserializer::from_str(&self.text);
         input.disable_recursion_limit();
-        let mut tape = Tape::default();
+        let mut tape = Tape::for_text(&self.text);
         tape::Build(&mut tape)
             .deserialize(&mut input)
             .and_then(|()| input.end())

@@ -65,6 +65,17 @@ impl Tape {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
+    /// Room for the nodes of most values and all their bytes, so that a small one is parsed without growing.
+    pub(super) fn for_text(text: &str) -> Self {
+        Self { nodes: Vec::with_capacity(text.len() / 8 + 4), bytes: Vec::with_capacity(text.len()) }
+    }
+
+    /// Gives back the room that was not needed.
+    pub(super) fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+    }
+
     pub(super) fn footprint(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>() + self.bytes.capacity()
     }

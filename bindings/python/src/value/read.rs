@@ -1,6 +1,7 @@
 //! Builds Python's objects from the flat form of a stored value.
 
-use super::{check, names, own};
+use super::names::Names;
+use super::{check, own};
 use crate::error::to_py;
 use llmspell_state_persistence::value::{Node, Tape};
 use llmspell_state_persistence::{Document, Number};
@@ -10,7 +11,7 @@ use pyo3::prelude::*;
 /// A new object of a document's value; nobody else holds any part of it that can change.
 pub(crate) fn read<'py>(py: Python<'py>, document: &Document) -> PyResult<Bound<'py, PyAny>> {
     let tape = document.to_tape().map_err(to_py)?;
-    Reader { py, tape: &tape, nodes: tape.nodes().iter() }.value()
+    Reader { py, tape: &tape, nodes: tape.nodes().iter(), names: Names::borrow() }.value()
 }
 
 /// An `int` or a `float`.
@@ -25,6 +26,7 @@ struct Reader<'t, 'py> {
     py: Python<'py>,
     tape: &'t Tape,
     nodes: std::slice::Iter<'t, Node>,
+    names: Names,
 }
 
 impl<'py> Reader<'_, 'py> {
@@ -72,8 +74,8 @@ impl<'py> Reader<'_, 'py> {
             let dict = own(self.py, ffi::PyDict_New())?;
             for _ in 0..len {
                 let name = match self.nodes.next() {
-                    Some(Node::Str(span)) => names::name(self.py, self.tape.bytes(*span))?,
-                    _ => names::name(self.py, &[])?,
+                    Some(Node::Str(span)) => self.names.name(self.py, self.tape.bytes(*span))?,
+                    _ => self.names.name(self.py, &[])?,
                 };
                 let value = self.value()?;
                 check(self.py, ffi::PyDict_SetItem(dict.as_ptr(), name.as_ptr(), value.as_ptr()))?;
