@@ -42,18 +42,14 @@ fn describe(value: &Value) -> Value {
         Value::Number(number) => json!(["int", number.to_string()]),
         Value::String(text) => json!(["text", hex(text)]),
         Value::Array(items) => json!(["array", items.iter().map(describe).collect::<Vec<_>>()]),
-        Value::Object(members) => match members.get("$binary").and_then(Value::as_str) {
-            Some(base64) => json!(["base64", base64]),
-            None => {
-                let own = |key: &str| {
-                    key.strip_prefix("$").filter(|rest| rest.ends_with("$binary")).unwrap_or(key).to_owned()
-                };
-                json!([
-                    "object",
-                    members.iter().map(|(key, member)| (hex(own(key)), describe(member))).collect::<Value>()
-                ])
+        Value::Object(members) => {
+            if let Some(base64) = members.get("$binary") {
+                return json!(["base64", base64]);
             }
-        },
+            let own =
+                |key: &str| key.strip_prefix("$").filter(|rest| rest.ends_with("$binary")).unwrap_or(key).to_owned();
+            json!(["object", members.iter().map(|(key, member)| (hex(own(key)), describe(member))).collect::<Value>()])
+        }
     }
 }
 
