@@ -130,8 +130,9 @@ impl Transaction {
             checked.push((key, value.into_document(max_bytes)?));
         }
         let mut work = self.work()?;
+        work.afford(checked.iter().map(|(key, document)| key.as_ref().len() + document.text().len()))?;
         for (key, document) in checked {
-            self.write(&mut work, Key::parse(key.as_ref())?, Some(document))?;
+            self.note(&mut work, Key::parse(key.as_ref())?, Some(document));
         }
         Ok(())
     }
@@ -172,18 +173,24 @@ impl Transaction {
     }
 
     fn write(&self, work: &mut Work, key: Key<'_>, document: Option<Document>) -> Result<Option<Arc<Entry>>> {
-        work.budget.spend(key.as_str().len() + document.as_ref().map_or(0, |document| document.text().len()))?;
+        work.afford([key.as_str().len() + document.as_ref().map_or(0, |document| document.text().len())])?;
+        Ok(self.note(work, key, document))
+    }
+
+    /// Notes a write that the budget allows.
+    fn note(&self, work: &mut Work, key: Key<'_>, document: Option<Document>) -> Option<Arc<Entry>> {
         let entry = document.map(|document| Arc::new(Entry::pending(document, clock::now_ms())));
         work.writes.entry(self.scope.id()).or_default().insert(key.as_str().into(), entry.clone());
-        Ok(entry)
+        entry
     }
 
     /// Deletes every key that matches when the transaction commits; says how many there are.
     pub fn clear(&self, pattern: &str) -> Result<u64> {
         let doomed: Vec<String> = self.keys(pattern)?.collect::<Result<_>>()?;
         let mut work = self.work()?;
+        work.afford(doomed.iter().map(String::len))?;
         for key in &doomed {
-            self.write(&mut work, Key::parse(key)?, None)?;
+            self.note(&mut work, Key::parse(key)?, None);
         }
         Ok(doomed.len() as u64)
     }
@@ -316,6 +323,14 @@ impl Transaction {
 }
 
 impl Work {
+    /// Counts changes of so many bytes, all of them or, if they are too many, none.
+    fn afford(&mut self, changes: impl IntoIterator<Item = usize>) -> Result<()> {
+        let mut budget = self.budget;
+        changes.into_iter().try_for_each(|bytes| budget.spend(bytes))?;
+        self.budget = budget;
+        Ok(())
+    }
+
     /// Ends the work and lets go of what it holds.
     fn end(&mut self, how: &'static str) {
         self.ended = Some(how);
