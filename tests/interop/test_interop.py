@@ -19,7 +19,7 @@ from llmspell_state import State
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TIMES = 10_000
-# Counts are exact in every mode. A commit that waits for the disk takes eight times as long: one verb does, unless asked.
+# Counts are exact in every mode. A commit that waits for the disk takes far longer, so one verb does, unless asked.
 OTHERS_SYNC = "FULL" if os.environ.get("LLMSPELL_STATE_FULL") == "1" else "NORMAL"
 
 
