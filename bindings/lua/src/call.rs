@@ -34,10 +34,10 @@ impl Deref for Call {
 /// A named function of this module for Lua, made from `fn(&Call) -> Returned`.
 macro_rules! function {
     ($name:literal, $body:expr) => {{
-        unsafe extern "C-unwind" fn called_by_lua(state: *mut mlua::ffi::lua_State) -> std::os::raw::c_int {
+        unsafe extern "C-unwind" fn called_by_lua(state: *mut mlua::ffi::lua_State) -> usize {
             unsafe { $crate::call::enter(state, $name, $body) }
         }
-        ($name, called_by_lua as mlua::ffi::lua_CFunction)
+        ($name, called_by_lua as $crate::stack::Function)
     }};
 }
 pub(crate) use function;
@@ -50,16 +50,15 @@ pub(crate) use function;
 pub(crate) unsafe fn enter(
     state: *mut lua_State,
     name: &'static str,
-    body: impl Fn(&Call) -> Returned + Copy,
-) -> c_int {
+    body: impl Fn(&Call) -> Returned + Copy) -> usize {
     unsafe {
         // Before anything is alive: Lua 5.1 raises when it has no memory for this.
         ffi::luaL_checkstack(state, ROOM, c"too many nested calls".as_ptr());
         let results = run(&Call { stack: Stack::new(state), name }, body);
-        if results < 0 {
-            ffi::lua_error(state);
+        match usize::try_from(results) {
+            Ok(results) => results,
+            Err(_) => ffi::lua_error(state),
         }
-        results
     }
 }
 
@@ -99,7 +98,7 @@ impl Call {
 /// A protected call's work: a function and what it borrows.
 #[derive(Clone, Copy)]
 struct Job {
-    run: unsafe fn(*const (), Stack) -> c_int,
+    run: unsafe fn(*const (), Stack),
     data: *const (),
 }
 
@@ -112,12 +111,14 @@ thread_local! {
 /// `run_job`, made once: making it anew could raise.
 static RUN_JOB: Place = Place::new();
 
-unsafe extern "C-unwind" fn run_job(state: *mut lua_State) -> c_int {
-    match JOB.get() {
+unsafe extern "C-unwind" fn run_job(state: *mut lua_State) -> usize {
+    // SAFETY: called by Lua.
+    let stack = unsafe { Stack::new(state) };
+    if let Some(job) = JOB.get() {
         // SAFETY: the job's owner waits in `protected`, below us on this thread's stack.
-        Some(job) => unsafe { (job.run)(job.data, Stack::new(state)) },
-        None => 0,
+        unsafe { (job.run)(job.data, stack) };
     }
+    stack.top().unsigned_abs() as usize
 }
 
 /// Puts into the registry what `protected` needs.
@@ -143,10 +144,9 @@ impl Stack {
         results: c_int,
         work: &F,
     ) -> Result<(), Failure> {
-        unsafe fn run<F: Fn(Stack)>(data: *const (), stack: Stack) -> c_int {
+        unsafe fn run<F: Fn(Stack)>(data: *const (), stack: Stack) {
             // SAFETY: `data` is the `work` of the `protected` that waits for us.
             unsafe { (*data.cast::<F>())(stack) };
-            stack.top()
         }
         let outer = JOB.replace(Some(Job { run: run::<F>, data: (&raw const *work).cast() }));
         self.push_place(&RUN_JOB);

@@ -6,7 +6,6 @@ use llmspell_state_persistence::value::ValueError;
 use llmspell_state_persistence::{Error, ErrorKind};
 use mlua::ffi::{self, lua_State};
 use std::any::Any;
-use std::os::raw::c_int;
 
 /// Why a call fails.
 pub(crate) enum Failure {
@@ -148,7 +147,7 @@ pub(crate) fn register(stack: Stack) {
 }
 
 /// `Conflict: the message at file:line`.
-unsafe extern "C-unwind" fn tostring(state: *mut lua_State) -> c_int {
+unsafe extern "C-unwind" fn tostring(state: *mut lua_State) -> usize {
     // SAFETY: called by Lua; owns nothing, so it may raise.
     unsafe {
         ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
@@ -181,7 +180,7 @@ unsafe fn push_field(state: *mut lua_State, name: &std::ffi::CStr) -> bool {
     true
 }
 
-unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> c_int {
+unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> usize {
     // SAFETY: called by Lua; owns nothing, so it may raise.
     unsafe {
         ffi::lua_settop(state, 2);

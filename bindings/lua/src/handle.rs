@@ -5,7 +5,7 @@
 
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
-use crate::stack::{Place, Stack};
+use crate::stack::{Function, Place, Stack};
 use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
@@ -142,7 +142,7 @@ pub(crate) fn binary(stack: &Stack, index: c_int) -> Option<&[u8]> {
 }
 
 /// Functions by name.
-pub(crate) type Functions = &'static [(&'static str, ffi::lua_CFunction)];
+pub(crate) type Functions = &'static [(&'static str, Function)];
 
 /// What a kind of userdata can do.
 pub(crate) struct Class {

@@ -8,7 +8,6 @@ use crate::stack::Stack;
 use crate::value;
 use llmspell_state_persistence::{Items, Keys, Select};
 use mlua::ffi::{self, lua_State};
-use std::os::raw::c_int;
 
 pub(crate) fn keys(call: &Call) -> Returned {
     let target = call.target()?;
@@ -34,7 +33,7 @@ fn push(call: &Call, iterator: Object) -> Returned {
     Ok(1)
 }
 
-unsafe extern "C-unwind" fn next_entry(state: *mut lua_State) -> c_int {
+unsafe extern "C-unwind" fn next_entry(state: *mut lua_State) -> usize {
     // SAFETY: called by Lua, and this frame owns nothing.
     unsafe { enter(state, "next", next) }
 }

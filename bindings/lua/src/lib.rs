@@ -21,7 +21,6 @@ mod transaction;
 mod value;
 
 use mlua::ffi::lua_State;
-use std::os::raw::c_int;
 
 /// Makes the module's table in a Lua of a Rust host.
 ///
@@ -42,7 +41,7 @@ pub fn create_module(lua: &mlua::Lua) -> mlua::Result<mlua::Table> {
 /// To be called by Lua.
 #[cfg(feature = "module")]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn luaopen_llmspell_state_native(state: *mut lua_State) -> c_int {
+pub unsafe extern "C-unwind" fn luaopen_llmspell_state_native(state: *mut lua_State) -> usize {
     // SAFETY: Lua calls with a valid state and expects errors to be raised; no Rust value is alive.
     module::push(unsafe { stack::Stack::new(state) });
     1

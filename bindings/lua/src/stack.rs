@@ -11,6 +11,16 @@ pub(crate) const HAS_INTEGERS: bool = cfg!(any(feature = "lua53", feature = "lua
 /// Without integers, whole numbers are exact up to 2^53.
 pub(crate) const EXACT: u64 = 1 << 53;
 
+/// A function for Lua. It answers the number of its results in a whole register: `LuaJIT` reads all 64 bits, of which C leaves
+/// the upper half undefined when the answer is an `int`.
+pub(crate) type Function = unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> usize;
+
+/// The same function with the type that Lua's interface names.
+fn declared(function: Function) -> ffi::lua_CFunction {
+    // SAFETY: only Lua calls it, and reads an `int`, which is the lower half of the answer.
+    unsafe { std::mem::transmute::<Function, ffi::lua_CFunction>(function) }
+}
+
 /// A place in the registry, known by its address, so that no name can clash with it and no string is made to find it.
 pub(crate) struct Place(u8);
 
@@ -214,13 +224,13 @@ impl Stack {
         unsafe { ffi::lua_pushlightuserdata(self.0, std::ptr::null_mut()) }
     }
 
-    pub(crate) fn push_function(self, function: ffi::lua_CFunction) {
-        unsafe { ffi::lua_pushcfunction(self.0, function) }
+    pub(crate) fn push_function(self, function: Function) {
+        unsafe { ffi::lua_pushcfunction(self.0, declared(function)) }
     }
 
     /// Pushes `function` with the value on top as its only upvalue, in place of it.
-    pub(crate) fn push_closure(self, function: ffi::lua_CFunction) {
-        unsafe { ffi::lua_pushcclosure(self.0, function, 1) }
+    pub(crate) fn push_closure(self, function: Function) {
+        unsafe { ffi::lua_pushcclosure(self.0, declared(function), 1) }
     }
 
     pub(crate) fn push_table(self, items: usize, members: usize) {
