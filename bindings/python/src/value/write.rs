@@ -17,7 +17,7 @@ pub(crate) fn document(
     max_bytes: usize,
 ) -> PyResult<Document> {
     let mut walk = Walk { py: object.py(), writer: Writer::new(max_bytes), hook, hooked: 0 };
-    match walk.value(object.as_borrowed()) {
+    match walk.value(object) {
         Ok(()) => Ok(walk.writer.finish()),
         Err(Failure::Value(error)) => Err(to_py(error.into())),
         Err(Failure::Python(error)) => Err(error),
@@ -68,12 +68,11 @@ struct Walk<'w, 'py> {
 }
 
 impl<'py> Walk<'_, 'py> {
-    fn value(&mut self, object: Borrowed<'_, 'py, PyAny>) -> Result<(), Failure> {
-        if self.leaf(object)? { Ok(()) } else { self.branch(&object) }
+    fn value(&mut self, object: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        if self.leaf(object.as_borrowed())? { Ok(()) } else { self.branch(object) }
     }
 
-    /// Writes an object that is exactly of a plain immutable type, and says whether it was one. Runs no Python code, so that
-    /// a caller need not own the object for the call.
+    /// Writes an object that is exactly of a plain immutable type, and says whether it was one.
     fn leaf(&mut self, object: Borrowed<'_, 'py, PyAny>) -> Result<bool, Failure> {
         let of = object.get_type_ptr();
         // Only addresses of these statics are taken; the order is that of frequency.
@@ -157,20 +156,12 @@ impl<'py> Walk<'_, 'py> {
             // SAFETY: the dict is alive; `PyDict_Next` checks `position` against the dict as it is now, and sets both pointers
             // when it answers 1.
             while unsafe { ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut name, &raw mut member) } == 1 {
-                // SAFETY: the dict owns both, at least until Python code runs; before it does, references are taken below.
-                let (name, member) =
-                    unsafe { (Borrowed::from_ptr(self.py, name), Borrowed::from_ptr(self.py, member)) };
+                // SAFETY: the dict owns both until Python code runs, and before that references are taken here.
+                let (name, member): (Bound<'py, PyAny>, Bound<'py, PyAny>) =
+                    unsafe { (Bound::from_borrowed_ptr(self.py, name), Bound::from_borrowed_ptr(self.py, member)) };
                 only_exact_names &= name.get_type_ptr() == &raw mut ffi::PyUnicode_Type;
-                let text = member_name(name)?;
-                self.writer.key(text)?;
-                match self.leaf(member) {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        let (name, member) = (name.to_owned(), member.to_owned());
-                        self.branch(&member).map_err(|e| e.at(|| step(&name)))?;
-                    }
-                    Err(e) => return Err(e.at(|| step(&name))),
-                }
+                self.writer.key(member_name(name.as_borrowed())?)?;
+                self.value(&member).map_err(|e| e.at(|| step(&name)))?;
                 seen += 1;
                 if dict.len() != size || seen > size {
                     return Err(changed());
@@ -194,7 +185,7 @@ impl<'py> Walk<'_, 'py> {
         let mut names = Vec::with_capacity(pairs.len());
         for (name, member) in pairs {
             self.writer.key(member_name(name.as_borrowed())?)?;
-            self.value(member.as_borrowed()).map_err(|e| e.at(|| step(&name)))?;
+            self.value(&member).map_err(|e| e.at(|| step(&name)))?;
             names.push(name);
         }
         check_unique(names.into_iter())?;
@@ -207,16 +198,12 @@ impl<'py> Walk<'_, 'py> {
             self.writer.begin_array()?;
             let len = list.len();
             for index in 0..len {
-                // SAFETY: the call checks the index against the list as it is now; the list owns the item, at least until
-                // Python code runs; before it does, a reference is taken.
-                let item = unsafe { ffi::PyList_GetItem(list.as_ptr(), index.cast_signed()) };
-                if item.is_null() {
-                    drop(PyErr::take(self.py));
-                    return Err(changed());
-                }
-                // SAFETY: as above, and it is not null.
-                let item = unsafe { Borrowed::from_ptr(self.py, item) };
-                self.item(index, item)?;
+                // SAFETY: the call checks the index against the list as it is now, and gives null and an exception when it is
+                // past the end; else the list owns the item until Python code runs, and before that a reference is taken.
+                let item = unsafe {
+                    Bound::from_borrowed_ptr_or_err(self.py, ffi::PyList_GetItem(list.as_ptr(), index.cast_signed()))
+                };
+                self.item(index, &item.map_err(|_| changed())?)?;
             }
             if list.len() != len {
                 return Err(changed());
@@ -228,19 +215,15 @@ impl<'py> Walk<'_, 'py> {
 
     fn tuple(&mut self, tuple: &Bound<'py, PyTuple>) -> Result<(), Failure> {
         self.writer.begin_array()?;
-        for (index, item) in tuple.iter_borrowed().enumerate() {
-            self.item(index, item)?;
+        for (index, item) in tuple.iter().enumerate() {
+            self.item(index, &item)?;
         }
         self.writer.end_array();
         Ok(())
     }
 
-    fn item(&mut self, index: usize, item: Borrowed<'_, 'py, PyAny>) -> Result<(), Failure> {
-        match self.leaf(item) {
-            Ok(true) => Ok(()),
-            Ok(false) => self.branch(&item.to_owned()).map_err(|e| e.at(|| Step::Index(index))),
-            Err(e) => Err(e.at(|| Step::Index(index))),
-        }
+    fn item(&mut self, index: usize, item: &Bound<'py, PyAny>) -> Result<(), Failure> {
+        self.value(item).map_err(|e| e.at(|| Step::Index(index)))
     }
 
     /// Everything that is not exactly of a plain type.
@@ -248,7 +231,7 @@ impl<'py> Walk<'_, 'py> {
         let py = self.py;
         let kinds = kinds::of(py)?;
         if object.is_instance(kinds.enumeration.bind(py))? {
-            return self.value(object.getattr("value")?.as_borrowed());
+            return self.value(&object.getattr("value")?);
         }
         // SAFETY: the check asks for the type or a subclass of it.
         if unsafe { ffi::PyUnicode_Check(object.as_ptr()) } != 0 {
@@ -274,10 +257,10 @@ impl<'py> Walk<'_, 'py> {
             return self.list(&PyList::new(py, items)?);
         }
         if object.is_instance(kinds.day.bind(py))? || object.is_instance(kinds.time.bind(py))? {
-            return self.value(object.call_method0("isoformat")?.as_borrowed());
+            return self.value(&object.call_method0("isoformat")?);
         }
         if object.is_instance(kinds.uuid.bind(py))? {
-            return self.value(object.str()?.as_any().as_borrowed());
+            return self.value(object.str()?.as_any());
         }
         if !object.is_instance_of::<PyType>() {
             if object.hasattr("__dataclass_fields__")? {
@@ -286,7 +269,7 @@ impl<'py> Walk<'_, 'py> {
             if object.hasattr("model_dump")? {
                 let json = PyDict::new(py);
                 json.set_item("mode", "json")?;
-                return self.value(object.call_method("model_dump", (), Some(&json))?.as_borrowed());
+                return self.value(&object.call_method("model_dump", (), Some(&json))?);
             }
             if object.is_instance(kinds.mapping.bind(py))? {
                 return self.mapping(object);
@@ -314,7 +297,7 @@ impl<'py> Walk<'_, 'py> {
             let name = field?.getattr("name")?;
             self.writer.key(member_name(name.as_borrowed())?)?;
             let member = object.getattr(name.cast().map_err(PyErr::from)?)?;
-            self.value(member.as_borrowed()).map_err(|e| e.at(|| step(&name)))?;
+            self.value(&member).map_err(|e| e.at(|| step(&name)))?;
         }
         self.writer.end_object();
         Ok(())
@@ -337,7 +320,7 @@ impl<'py> Walk<'_, 'py> {
             )));
         }
         self.hooked += 1;
-        self.value(hook.call1((object,))?.as_borrowed())?;
+        self.value(&hook.call1((object,))?)?;
         self.hooked -= 1;
         Ok(())
     }
