@@ -13,7 +13,7 @@ pub(crate) type Returned = Result<c_int, Failure>;
 
 /// Slots for reading a value: a key, a value and a metatable to compare with for every level.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a small constant
-const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
+pub(crate) const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
 
 /// One call from Lua: its stack, and what its errors need to know.
 #[derive(Clone, Copy)]
@@ -31,18 +31,24 @@ impl Deref for Call {
     }
 }
 
-/// A named function of this module for Lua, made from `fn(&Call) -> Returned`.
+/// A named function of this module for Lua, made from `fn(&Call) -> Returned`; `reading` marks one that reads values.
 macro_rules! function {
-    ($name:literal, $body:expr) => {{
+    ($name:literal, $body:expr) => {
+        $crate::call::function!($name, $body, 0)
+    };
+    ($name:literal, reading $body:expr) => {
+        $crate::call::function!($name, $body, $crate::call::ROOM)
+    };
+    ($name:literal, $body:expr, $room:expr) => {{
         unsafe extern "C-unwind" fn called_by_lua(state: *mut mlua::ffi::lua_State) -> usize {
-            unsafe { $crate::call::enter(state, $name, $body) }
+            unsafe { $crate::call::enter(state, $name, $room, $body) }
         }
         ($name, called_by_lua as $crate::stack::Function)
     }};
 }
 pub(crate) use function;
 
-/// Runs `body`; raises its error when nothing is alive any more.
+/// Runs `body`, with `room` more slots than Lua promises; raises its error when nothing is alive any more.
 ///
 /// # Safety
 /// To be called by Lua, from a frame that owns nothing.
@@ -50,10 +56,14 @@ pub(crate) use function;
 pub(crate) unsafe fn enter(
     state: *mut lua_State,
     name: &'static str,
-    body: impl Fn(&Call) -> Returned + Copy) -> usize {
+    room: c_int,
+    body: impl Fn(&Call) -> Returned + Copy,
+) -> usize {
     unsafe {
-        // Before anything is alive: Lua 5.1 raises when it has no memory for this.
-        ffi::luaL_checkstack(state, ROOM, c"too many nested calls".as_ptr());
+        if room > 0 {
+            // Before anything is alive: Lua 5.1 raises when it has no memory for this.
+            ffi::luaL_checkstack(state, room, c"too many nested calls".as_ptr());
+        }
         let results = run(&Call { stack: Stack::new(state), name }, body);
         match usize::try_from(results) {
             Ok(results) => results,

@@ -35,7 +35,7 @@ fn push(call: &Call, iterator: Object) -> Returned {
 
 unsafe extern "C-unwind" fn next_entry(state: *mut lua_State) -> usize {
     // SAFETY: called by Lua, and this frame owns nothing.
-    unsafe { enter(state, "next", next) }
+    unsafe { enter(state, "next", 0, next) }
 }
 
 fn next(call: &Call) -> Returned {

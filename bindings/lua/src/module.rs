@@ -5,7 +5,8 @@ use crate::handle::{self, Functions};
 use crate::stack::Stack;
 use crate::{error, scope, state, transaction, value};
 
-static FUNCTIONS: Functions = &[function!("open", state::open), function!("array", array), function!("binary", binary)];
+static FUNCTIONS: Functions =
+    &[function!("open", reading state::open), function!("array", array), function!("binary", binary)];
 
 /// Pushes the module's table, and puts into the registry what its functions rely on. May raise.
 pub(crate) fn push(stack: Stack) {
