@@ -4,7 +4,9 @@
 use crate::engine::{LogRow, Operation};
 use crate::{Document, Error, Result};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use zstd::bulk::{Compressor, Decompressor};
 
 /// The value's text as it is.
 const PLAIN: i64 = 0;
@@ -14,6 +16,26 @@ const ZSTD: i64 = 1;
 const COMPRESS_FROM: usize = 1024;
 /// Fast: the next level saves little more and takes twice as long.
 const LEVEL: i32 = 1;
+
+thread_local! {
+    /// Making a context costs more than compressing a small value with it.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
+
+/// One zstd frame, unless there is no memory for it.
+fn compress(text: &[u8]) -> Option<Vec<u8>> {
+    // Nothing while the thread ends: then the text is stored as it is.
+    COMPRESSOR.try_with(|context| context.borrow_mut().as_mut()?.compress(text).ok()).ok().flatten()
+}
+
+/// The content of a frame, at most `size` bytes.
+fn decompress(frame: &[u8], size: usize) -> Option<Vec<u8>> {
+    match DECOMPRESSOR.try_with(|context| context.borrow_mut().as_mut()?.decompress(frame, size).ok()) {
+        Ok(text) => text,
+        Err(_) => zstd::bulk::decompress(frame, size).ok(),
+    }
+}
 
 /// A value's stored bytes.
 #[derive(Debug)]
@@ -25,11 +47,11 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// Packs a value, compressed where that is wanted and saves an eighth at least.
-    pub(crate) fn new(document: &Document, compress: bool) -> Self {
+    pub(crate) fn new(document: &Document, wanted: bool) -> Self {
         let text = document.text().as_bytes();
-        if compress
+        if wanted
             && text.len() >= COMPRESS_FROM
-            && let Ok(bytes) = zstd::bulk::compress(text, LEVEL)
+            && let Some(bytes) = compress(text)
             && bytes.len() + text.len() / 8 < text.len()
         {
             return Self { flags: ZSTD, bytes: Some(bytes) };
@@ -79,7 +101,7 @@ pub(crate) fn unpack(row: &LogRow<'_>, max_bytes: usize) -> Result<Document> {
             let size = zstd::zstd_safe::get_frame_content_size(row.value).ok().flatten();
             let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= max_bytes);
             let size = size.ok_or_else(|| damaged("its compressed value is larger than any value may be"))?;
-            Cow::Owned(zstd::bulk::decompress(row.value, size).map_err(|_| damaged("its value does not decompress"))?)
+            Cow::Owned(decompress(row.value, size).ok_or_else(|| damaged("its value does not decompress"))?)
         }
         _ => return Err(damaged("its encoding is unknown")),
     };
