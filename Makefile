@@ -23,8 +23,8 @@ build/setup.stamp: pyproject.toml scripts/setup.sh
 	scripts/setup.sh
 	@mkdir -p build && touch $@
 
-build/python.stamp: build/setup.stamp $(RUST) $(shell find bindings/python python -name '*.rs' -o -name '*.py*' -o -name '*.toml')
-	$(ENV) maturin develop --quiet
+build/python.stamp: build/setup.stamp $(RUST) $(shell find bindings/python -name '*.rs' -o -name '*.toml')
+	$(ENV) PIP_QUIET=1 maturin develop --quiet
 	@touch $@
 
 build/lua.stamp: build/setup.stamp $(RUST) scripts/build-lua.sh $(shell find bindings/lua -name '*.rs' -o -name '*.toml')

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 eval "$(scripts/env.sh)"
 
 rm -f build/python.stamp build/lua.stamp
-maturin develop --release --quiet
+PIP_QUIET=1 maturin develop --release --quiet
 scripts/build-lua.sh --release
 
 while read -r peer; do
