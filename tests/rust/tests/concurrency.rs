@@ -221,6 +221,31 @@ fn no_reader_sees_half_a_commit() {
 }
 
 #[test]
+fn a_later_read_is_never_older_than_an_earlier_one_of_the_same_commits() {
+    on_every_store(|state| {
+        let all = |value: u64| (0..400).map(move |index| (format!("k{index:03}"), json!(value)));
+        state.set_many(all(0)).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|threads| {
+            for (earlier, later) in [("k000", "k399"), ("k399", "k000")] {
+                let done = &done;
+                threads.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        let first = number(state.get(earlier).unwrap().as_ref());
+                        let second = number(state.get(later).unwrap().as_ref());
+                        assert!(second >= first, "{:?}: {second} was read after {first}", state.config());
+                    }
+                });
+            }
+            for value in 1..100 {
+                state.set_many(all(value)).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
 fn compare_and_set_has_exactly_one_winner() {
     on_every_store(|state| {
         let mut version = 0;
