@@ -278,7 +278,7 @@ class Diskcache(Contender):
 
 
 class Sqlitedict(Contender):
-    """sqlitedict with autocommit and the write-ahead log."""
+    """sqlitedict with the write-ahead log, committing each set: its own autocommit does not wait for the commit."""
 
     name = "sqlitedict"
     module = "sqlitedict"
@@ -286,9 +286,14 @@ class Sqlitedict(Contender):
     def __init__(self, folder: Path, sync: str) -> None:
         from sqlitedict import SqliteDict
 
-        self.db = SqliteDict(str(folder / "sqlitedict.db"), autocommit=True, journal_mode="WAL")
-        self.db.conn.execute(f"PRAGMA synchronous = {sync}")
-        self.get, self.set = self.db.__getitem__, self.db.__setitem__
+        db = self.db = SqliteDict(str(folder / "sqlitedict.db"), journal_mode="WAL")
+        db.conn.execute(f"PRAGMA synchronous = {sync}")
+
+        def set_(key: str, value: Any) -> None:
+            db[key] = value
+            db.commit()
+
+        self.get, self.set = db.__getitem__, set_
 
     def set_many(self, pairs: Pairs) -> None:
         self.db.update(pairs)
