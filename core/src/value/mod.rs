@@ -15,6 +15,7 @@ pub(crate) use update::{Update, array_len};
 pub use writer::{Step, ValueError, Writer};
 
 use crate::{Error, Result};
+use serde::de::DeserializeSeed;
 use std::sync::OnceLock;
 
 /// The key that marks binary on JSON surfaces.
@@ -83,8 +84,14 @@ impl Document {
     /// # Errors
     /// As [`Document::tape`].
     pub fn to_tape(&self) -> Result<Tape> {
-        Tape::parse(&self.text)
-            .map_err(|why| Error::corrupt(format!("a stored value is not as this library writes it: {why}")))
+        let mut input = serde_json::Deserializer::from_str(&self.text);
+        input.disable_recursion_limit();
+        let mut tape = Tape::for_text(&self.text);
+        tape::Build(&mut tape)
+            .deserialize(&mut input)
+            .and_then(|()| input.end())
+            .map_err(|e| Error::corrupt(format!("a stored value is not the text that this library writes: {e}")))?;
+        Ok(tape)
     }
 
     /// Bytes of memory that this document holds.

@@ -1,7 +1,11 @@
 //! A parsed value as one flat list of nodes, so that a binding builds its objects without a tree of small allocations
 //! and without destructors on its stack.
 
-mod parse;
+use super::{BINARY, looks_like_binary};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
 /// One value, or the head of one whose parts follow.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,16 +65,8 @@ impl Tape {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
-    /// Parses canonical text.
-    ///
-    /// # Errors
-    /// Says what is wrong with text that this crate has not written.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        parse::parse(text, Self::for_text(text))
-    }
-
     /// Room for the nodes of most values and all their bytes, so that a small one is parsed without growing.
-    fn for_text(text: &str) -> Self {
+    pub(super) fn for_text(text: &str) -> Self {
         Self { nodes: Vec::with_capacity(text.len() / 8 + 4), bytes: Vec::with_capacity(text.len()) }
     }
 
@@ -95,5 +91,115 @@ impl Tape {
     fn open(&mut self) -> usize {
         self.nodes.push(Node::Null);
         self.nodes.len() - 1
+    }
+}
+
+/// Parses one value onto the end of a tape.
+pub(super) struct Build<'t>(pub(super) &'t mut Tape);
+
+impl<'de> DeserializeSeed<'de> for Build<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Build<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a stored value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.nodes.push(Node::Null);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.nodes.push(Node::Bool(value));
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.nodes.push(Node::Int(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
+        self.visit_i64(i64::try_from(value).map_err(E::custom)?)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.0.nodes.push(Node::Float(value));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        let span = self.0.push_bytes(value.as_bytes());
+        self.0.nodes.push(Node::Str(span));
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let tape = self.0;
+        let head = tape.open();
+        let mut len = 0;
+        while items.next_element_seed(Build(tape))?.is_some() {
+            len += 1;
+        }
+        tape.nodes[head] = Node::Array { len };
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let tape = self.0;
+        let head = tape.open();
+        let mut len = 0;
+        while let Some(is_binary) = members.next_key_seed(MemberKey(tape))? {
+            if is_binary {
+                let text: std::borrow::Cow<'de, str> = members.next_value()?;
+                let bytes = BASE64_STANDARD.decode(text.as_bytes()).map_err(A::Error::custom)?;
+                if len > 0 || members.next_key::<serde::de::IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom("binary beside other members"));
+                }
+                tape.nodes[head] = Node::Binary(tape.push_bytes(&bytes));
+                return Ok(());
+            }
+            members.next_value_seed(Build(tape))?;
+            len += 1;
+        }
+        tape.nodes[head] = Node::Object { len };
+        Ok(())
+    }
+}
+
+/// Pushes the key of a member without its escape; or says that it marks binary, and pushes nothing.
+struct MemberKey<'t>(&'t mut Tape);
+
+impl<'de> DeserializeSeed<'de> for MemberKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<bool, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        if key == BINARY {
+            return Ok(true);
+        }
+        let key = if looks_like_binary(key) { &key[1..] } else { key };
+        let span = self.0.push_bytes(key.as_bytes());
+        self.0.nodes.push(Node::Str(span));
+        Ok(false)
     }
 }
