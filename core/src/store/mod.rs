@@ -190,12 +190,9 @@ impl Store {
         Ok(found)
     }
 
-    /// Whether no commit of anybody has shown since the stamp. A store of one connection has no stamps.
+    /// Whether no commit of anybody has shown since the stamp.
     fn is_unchanged(&self, stamp: u64) -> bool {
-        !self.config.exclusive
-            && self.config.persistence_path.is_some()
-            && self.engine.stamp() == stamp
-            && self.seen.load(Ordering::Acquire) == stamp
+        self.engine.stamp() == stamp && self.seen.load(Ordering::Acquire) == stamp
     }
 
     /// A page of at most `rows` keys as of the snapshot.

@@ -203,3 +203,72 @@ impl Visitor<'_> for MemberKey<'_> {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Document;
+    use base64::Engine as _;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    /// A tape as a JSON tree, the slow way.
+    fn tree(tape: &Tape, next: &mut usize) -> Value {
+        let node = tape.nodes()[*next];
+        *next += 1;
+        match node {
+            Node::Null => Value::Null,
+            Node::Bool(value) => value.into(),
+            Node::Int(value) => value.into(),
+            Node::Float(value) => value.into(),
+            Node::Str(span) => tape.str(span).into(),
+            Node::Binary(span) => {
+                Value::Object(Map::from_iter([(BINARY.into(), BASE64_STANDARD.encode(tape.bytes(span)).into())]))
+            }
+            Node::Array { len } => (0..len).map(|_| tree(tape, next)).collect(),
+            Node::Object { len } => {
+                let member = |_| {
+                    let Value::String(key) = tree(tape, next) else { panic!("a key") };
+                    let key = if looks_like_binary(&key) { format!("${key}") } else { key };
+                    (key, tree(tape, next))
+                };
+                Value::Object((0..len).map(member).collect())
+            }
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            prop::num::f64::NORMAL.prop_map(Value::from),
+            prop_oneof![Just(0.0), Just(-0.0), Just(5e-324), Just(1e16), Just(f64::MAX)].prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+            "[\"\\\\\u{1}é]{0,4}".prop_map(Value::from),
+            prop::collection::vec(any::<u8>(), 0..6).prop_map(|bytes| Value::Object(Map::from_iter([(
+                BINARY.into(),
+                BASE64_STANDARD.encode(bytes).into()
+            )]))),
+        ];
+        leaf.prop_recursive(5, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec(("\\$\\$binary|[a-c\"\\\\]{0,3}", inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_tape_says_what_the_text_says(value in values()) {
+            let document = Document::from_value(&value, 1 << 20).unwrap();
+            let tape = document.tape().unwrap();
+            let mut next = 0;
+            // As text, in which the sign of zero and the kind of a number show.
+            prop_assert_eq!(tree(tape, &mut next).to_string(), document.text());
+            prop_assert_eq!(next, tape.nodes().len());
+        }
+    }
+}

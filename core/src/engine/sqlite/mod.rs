@@ -22,6 +22,7 @@ use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
 use crate::{Error, ErrorKind, Result, StateConfig, SyncMode};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ struct Shared {
     writer: Mutex<Writer>,
     /// Nothing in a store of one connection: its writer reads as well.
     sharing: Option<Sharing>,
+    /// Commits of a store of one connection, whose stamp this is. It moves before anybody can read what was committed.
+    commits: AtomicU64,
     guard: Mutex<Option<Guard>>,
 }
 
@@ -92,6 +95,7 @@ impl Sqlite {
             path: path.map(Path::to_owned),
             writer: Mutex::new(Writer { connection: Some(connection), known: None }),
             sharing,
+            commits: AtomicU64::new(0),
             guard: Mutex::new(guard),
         });
         let checkpointer = match shared.sharing {
@@ -212,7 +216,8 @@ impl Shared {
 
 impl Engine for Sqlite {
     fn stamp(&self) -> u64 {
-        self.shared.sharing.as_ref().map_or(0, |sharing| sharing.index.stamp())
+        let shared = &*self.shared;
+        shared.sharing.as_ref().map_or_else(|| shared.commits.load(Ordering::Acquire), |sharing| sharing.index.stamp())
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<()> {
@@ -253,7 +258,8 @@ impl Engine for Sqlite {
         let index = shared.sharing.as_ref().map(|sharing| &sharing.index);
         let before = index.map(WalIndex::header);
         let view = View(connection);
-        let stamp_before = before.map_or(Some(0), |header| header.map(|header| header.stamp));
+        let stamp_before = before
+            .map_or_else(|| Some(shared.commits.load(Ordering::Acquire)), |header| header.map(|header| header.stamp));
         let head = match writer.known {
             Some((stamp, head)) if stamp_before == Some(stamp) => head,
             _ => match view.head() {
@@ -281,6 +287,7 @@ impl Engine for Sqlite {
             return Ok(stamp_before);
         }
         let committed = connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        let commits = shared.commits.fetch_add(1, Ordering::AcqRel) + 1;
         if let Err(error) = committed {
             let _ = connection.execute_batch("ROLLBACK");
             writer.known = None;
@@ -288,7 +295,7 @@ impl Engine for Sqlite {
         }
         let after = index.map(WalIndex::header);
         let stamp = match (before, after) {
-            (None, _) => Some(0),
+            (None, _) => Some(commits),
             // Exactly one commit since ours began: our own.
             (Some(Some(before)), Some(Some(after))) if after.change == before.change.wrapping_add(1) => {
                 Some(after.stamp)
