@@ -208,7 +208,6 @@ impl Visitor<'_> for MemberKey<'_> {
 mod tests {
     use super::*;
     use crate::Document;
-    use base64::Engine as _;
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
