@@ -1,5 +1,6 @@
 //! How a store is opened: plain settings with safe defaults.
 
+use crate::error::shorten;
 use crate::{Error, Result, limits};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -88,8 +89,9 @@ impl StateConfig {
                 return Err(unknown_setting(name, &names));
             }
             let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
-            serde_json::from_value::<Self>(alone.into())
-                .map_err(|e| Error::invalid(format!("setting '{name}' does not take {value}: {e}")))?;
+            serde_json::from_value::<Self>(alone.into()).map_err(|e| {
+                Error::invalid(format!("setting '{name}' does not take {}: {e}", shorten(&value.to_string())))
+            })?;
         }
         serde_json::from_value(options.into()).map_err(|e| Error::invalid(format!("settings: {e}")))
     }
@@ -110,6 +112,13 @@ impl StateConfig {
                 limits::MAX_VALUE_BYTES_CEILING
             )));
         }
+        if self.busy_timeout_ms > limits::BUSY_TIMEOUT_MS {
+            return Err(Error::invalid(format!(
+                "setting 'busy_timeout_ms' is {}; the longest is {} ms",
+                self.busy_timeout_ms,
+                limits::BUSY_TIMEOUT_MS
+            )));
+        }
         if !self.enable_wal && !self.exclusive && self.persistence_path.is_some() {
             return Err(Error::invalid(
                 "setting 'enable_wal' is false but 'exclusive' is not true: sharing a store between processes relies on \
@@ -126,7 +135,7 @@ fn unknown_setting(name: &str, known: &[&str]) -> Error {
         Some((distance, known)) if distance <= 3 => format!("did you mean '{known}'?"),
         _ => format!("the settings are {}", known.join(", ")),
     };
-    Error::invalid(format!("unknown setting {}; {hint}", crate::error::shorten(name)))
+    Error::invalid(format!("unknown setting {}; {hint}", shorten(name)))
 }
 
 /// Levenshtein distance in characters.

@@ -14,6 +14,8 @@ pub const VALUE_DEPTH: usize = 128;
 pub const MAX_VALUE_BYTES: usize = 64 << 20;
 /// Largest `max_value_bytes` that may be configured (SQLite's own bound on a row is 1 GB).
 pub const MAX_VALUE_BYTES_CEILING: usize = 512 << 20;
+/// Longest `busy_timeout_ms`: a day.
+pub const BUSY_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Largest cache that may be configured, in MB.
 pub const CACHE_MB_CEILING: usize = 1 << 20;
 /// Most changes in one transaction or one `set_many`.

@@ -124,6 +124,10 @@ impl<T: Fetch> Pager<T> {
         if self.left == 0 {
             return None;
         }
+        if let Err(error) = self.listed.session.store() {
+            self.left = 0;
+            return Some(Err(error));
+        }
         while self.buffer.is_empty() && !self.done {
             if let Err(error) = self.fetch() {
                 self.done = true;

@@ -48,7 +48,7 @@ impl Scope {
     /// # Errors
     /// `Invalid` for a key that breaks the rules of [`Key`].
     pub fn get(&self, key: &str) -> Result<Option<Value>> {
-        Ok(self.entry(key)?.map(|entry| entry.value()))
+        self.entry(key)?.map(|entry| entry.document().parse()).transpose()
     }
 
     /// The value of a key with its version and times.
@@ -360,7 +360,12 @@ fn written(applied: Applied) -> Result<Arc<Entry>> {
 
 /// The writer answered another change than the one that was asked for: a fault of this crate.
 fn unexpected(applied: &Applied) -> Error {
-    Error::corrupt(format!("the writer answered with {applied:?}"))
+    let what = match applied {
+        Applied::Written(_) => "a write",
+        Applied::Deleted(_) => "a deletion",
+        Applied::Cleared(_) => "a clearing",
+    };
+    Error::corrupt(format!("the writer answered with {what}, which was not asked for"))
 }
 
 /// What one commit may still hold.

@@ -68,7 +68,7 @@ impl Transaction {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Result<Option<Value>> {
-        Ok(self.entry(key)?.map(|entry| entry.value()))
+        self.entry(key)?.map(|entry| entry.document().parse()).transpose()
     }
 
     /// The value of a key with its version and times. An own write has version 0 and the time at which it was made.

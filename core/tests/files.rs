@@ -136,14 +136,102 @@ fn a_damaged_row_is_an_error_and_never_a_wrong_value() {
 }
 
 #[test]
-fn a_log_that_was_removed_under_an_open_store_stops_all_writing() {
+fn a_damaged_entry_never_restarts_a_counter() {
+    let (_directory, path) = place();
+    let state = State::open(&path).unwrap();
+    state.scope("other").unwrap().set("a", 1).unwrap();
+    state.set("n", 7).unwrap();
+    state.set("a", 2).unwrap();
+    state.close().unwrap();
+    tamper(&path, "UPDATE entry SET live = 0 WHERE key = 'n'");
+    tamper(&path, "UPDATE entry SET seq = 1 WHERE key = 'a' AND scope_id = 1");
+    let state = State::open(&path).unwrap();
+    assert_eq!(kind(state.increment("n", 1)), Some(ErrorKind::Corrupt));
+    assert_eq!(kind(state.set("n", 1)), Some(ErrorKind::Corrupt));
+    assert_eq!(kind(state.transaction().unwrap().get("n")), Some(ErrorKind::Corrupt));
+    assert_eq!(kind(state.get("a")), Some(ErrorKind::Corrupt), "the value of another scope");
+}
+
+#[test]
+fn a_file_that_was_removed_under_an_open_store_stops_all_writing() {
+    for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
+        let (directory, path) = place();
+        let state = State::open(&path).unwrap();
+        state.set("a", 1).unwrap();
+        fs::remove_file(directory.path().join(name)).unwrap();
+        assert_eq!(kind(state.set("a", 2)), Some(ErrorKind::DataLoss), "{name}");
+        assert_eq!(kind(state.increment("n", 1)), Some(ErrorKind::DataLoss), "{name}");
+        assert_eq!(state.get("a").unwrap(), Some(json!(1)), "{name}");
+        state.close().unwrap();
+    }
+}
+
+#[test]
+fn the_files_beside_a_store_cannot_be_opened_as_one() {
     let (directory, path) = place();
     let state = State::open(&path).unwrap();
     state.set("a", 1).unwrap();
-    fs::remove_file(directory.path().join("agent.db-wal")).unwrap();
-    assert_eq!(kind(state.set("a", 2)), Some(ErrorKind::DataLoss));
-    assert_eq!(kind(state.increment("n", 1)), Some(ErrorKind::DataLoss));
-    assert_eq!(state.get("a").unwrap(), Some(json!(1)));
+    for name in ["agent.db-wal", "agent.db-shm"] {
+        assert_eq!(kind(State::open(directory.path().join(name))), Some(ErrorKind::Invalid), "{name}");
+    }
+    state.set("a", 2).unwrap();
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_leaves_nothing_behind() {
+    let (_directory, path) = place();
+    State::open(&path).unwrap().close().unwrap();
+    tamper(&path, "INSERT INTO store VALUES ('x', 1)");
+    Connection::open(&path).unwrap().execute_batch("DROP TABLE log").unwrap();
+    let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open_files();
+    for _ in 0..10 {
+        assert_eq!(kind(State::open(&path)), Some(ErrorKind::Corrupt));
+    }
+    assert!(open_files() <= before + 2, "{before} before, {} after", open_files());
+}
+
+#[test]
+fn closing_while_others_write_never_hangs() {
+    for _ in 0..20 {
+        let (_directory, path) = place();
+        let config = StateConfig { sync_mode: SyncMode::Off, ..StateConfig::at(&path) };
+        let state = State::with_config(config).unwrap();
+        let text = "x".repeat(200_000);
+        std::thread::scope(|threads| {
+            for thread in 0..3 {
+                let (state, text) = (state.clone(), &text);
+                threads.spawn(move || {
+                    (0..1_000_000).take_while(|n| state.set(&format!("{thread}.{n}"), text.as_str()).is_ok()).count()
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            state.close().unwrap();
+        });
+    }
+}
+
+#[test]
+fn iterators_end_with_the_state() {
+    let state = State::in_memory().unwrap();
+    state.set_many([("a", 1), ("b", 2)]).unwrap();
+    let mut keys = state.keys("*").unwrap();
+    assert_eq!(keys.next().unwrap().unwrap(), "a");
+    state.close().unwrap();
+    assert_eq!(kind(keys.next().unwrap()), Some(ErrorKind::Closed));
+    assert!(keys.next().is_none());
+}
+
+#[test]
+fn a_value_from_a_larger_setting_can_be_made_smaller() {
+    let (_directory, path) = place();
+    let state = State::open(&path).unwrap();
+    state.set("a", json!({"long": "x".repeat(5_000), "short": 1})).unwrap();
+    state.close().unwrap();
+    let state = State::with_config(StateConfig { max_value_bytes: 1_000, ..StateConfig::at(&path) }).unwrap();
+    assert_eq!(kind(state.merge("a", json!({"more": 1}))), Some(ErrorKind::QuotaExceeded));
+    state.merge("a", json!({"long": null})).unwrap();
+    assert_eq!(state.get("a").unwrap(), Some(json!({"short": 1})));
 }
 
 #[test]
@@ -219,28 +307,60 @@ fn the_log_file_does_not_grow_without_bound() {
     assert!(wal < 40 << 20, "{wal} bytes after 40,000 pages");
 }
 
+/// Runs `child` in a forked process and waits for it; it must leave by returning 0.
+#[allow(unsafe_code)]
+fn in_child(child: impl FnOnce() -> i32) -> libc::pid_t {
+    // SAFETY: the child only runs what the test gives it and leaves by `_exit`.
+    let process = unsafe { libc::fork() };
+    if process == 0 {
+        let code = child();
+        // SAFETY: as above.
+        unsafe { libc::_exit(code) };
+    }
+    process
+}
+
+#[allow(unsafe_code)]
+fn wait_for(process: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: a child of this test, and a valid place for its status.
+    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    status
+}
+
 #[test]
 fn a_child_of_a_fork_is_told_so_and_can_open_the_store_anew() {
     let (_directory, path) = place();
     let state = State::open(&path).unwrap();
     state.set("a", 1).unwrap();
-    // SAFETY: the child only uses the store and leaves by `_exit`.
-    #[allow(unsafe_code)]
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let refused = kind(state.get("a")) == Some(ErrorKind::Forked);
-        drop(state);
+    let inherited = state.clone();
+    let child = in_child(|| {
+        let refused = kind(inherited.get("a")) == Some(ErrorKind::Forked);
+        drop(inherited);
         let works = State::open(&path).is_ok_and(|mine| mine.increment("a", 1).is_ok());
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::_exit(i32::from(!(refused && works)))
-        };
-    }
-    let mut status = 0;
+        i32::from(!(refused && works))
+    });
+    assert_eq!(wait_for(child), 0, "the child's own checks");
+    assert_eq!(state.get("a").unwrap(), Some(json!(2)));
+}
+
+#[test]
+fn an_idle_child_of_a_fork_does_not_keep_the_store_locked() {
+    let (_directory, path) = place();
+    let state = State::open(&path).unwrap();
+    state.set("a", 1).unwrap();
+    let child = in_child(|| {
+        std::thread::sleep(std::time::Duration::from_secs(20));
+        0
+    });
+    state.close().unwrap();
+    let config = StateConfig { exclusive: true, ..StateConfig::at(&path) };
+    let again = State::with_config(config).and_then(|state| state.get("a"));
+    // SAFETY: the child made above.
     #[allow(unsafe_code)]
     unsafe {
-        libc::waitpid(child, &raw mut status, 0)
+        libc::kill(child, libc::SIGKILL)
     };
-    assert_eq!(status, 0, "the child's own checks");
-    assert_eq!(state.get("a").unwrap(), Some(json!(2)));
+    wait_for(child);
+    assert_eq!(again.unwrap(), Some(json!(1)));
 }

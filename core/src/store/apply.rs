@@ -2,7 +2,7 @@
 
 use super::codec::{self, Packed};
 use super::request::{Action, Applied, Change, Reliance, Request, Response};
-use super::snapshot;
+use super::{MAX_STORED_BYTES, snapshot};
 use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes};
 use crate::error::shorten;
 use crate::key::Pattern;
@@ -94,6 +94,9 @@ impl<'w> Apply<'w> {
     fn one(&mut self, scope: ScopeId, key: Box<str>, action: Action, if_version: Option<u64>) -> Result<Applied> {
         let newest = self.reads().newest(scope, &key)?;
         let live = newest.filter(|newest| newest.live);
+        if let Some(dead) = newest.filter(|newest| !newest.live) {
+            snapshot::check_tombstone(self.reads(), dead, &key)?;
+        }
         if let Some(expected) = if_version {
             self.check_version(&key, live, expected)?;
         }
@@ -101,7 +104,7 @@ impl<'w> Apply<'w> {
             Action::Set { document, packed } => self.write(scope, key, newest, document, &packed),
             Action::Update(update) => {
                 let current =
-                    live.map(|live| snapshot::entry(self.reads(), live, &key, self.rules.max_bytes)).transpose()?;
+                    live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
                 let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
                 let packed = Packed::new(&document, self.rules.compress);
                 self.write(scope, key, newest, document, &packed)

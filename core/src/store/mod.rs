@@ -161,7 +161,7 @@ impl Store {
         let mut found = None;
         self.engine.snapshot(&mut |reads| {
             found = match reads.newest(scope, key)? {
-                Some(newest) => snapshot::entry_at(reads, newest, key, at.seq, MAX_STORED_BYTES)?.map(Arc::new),
+                Some(newest) => snapshot::entry_at(reads, newest, scope, key, at.seq, MAX_STORED_BYTES)?.map(Arc::new),
                 None => None,
             };
             Ok(())
@@ -292,9 +292,10 @@ impl Store {
                     results.push(Ok(result?));
                     break;
                 }
-                if result.is_err() {
+                if let Err(error) = &result {
                     published.truncate(before);
-                    writes.undo()?;
+                    // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
+                    writes.undo().map_err(|_| error.clone())?;
                 } else {
                     writes.release()?;
                 }
@@ -320,12 +321,13 @@ impl Store {
     /// After a commit that may or may not be stored: nothing that was cached counts any more.
     fn distrust(&self) {
         let mut known = self.known();
-        self.cache.clear();
         // Where this fails too, the next successful read of the log's end starts from the older one.
         let _ = self.engine.read(&mut |reads| {
             *known = reads.head()?;
             Ok(())
         });
+        // Afterwards, or a value from before the new end could be taken in in between.
+        self.cache.clear();
     }
 
     /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its

@@ -21,8 +21,8 @@ pub(crate) fn decode(row: &LogRow<'_>, created_ms: Option<i64>, max_bytes: usize
 }
 
 /// A row that must be the one of `key`.
-fn check_key(row: &LogRow<'_>, key: &str) -> Result<()> {
-    if row.key != key {
+fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<()> {
+    if row.key != key || row.scope != scope {
         return Err(Error::corrupt(format!(
             "the entry of key {} points at log row {}, which is of another key; restore from a backup",
             shorten(key),
@@ -36,7 +36,7 @@ fn check_key(row: &LogRow<'_>, key: &str) -> Result<()> {
 pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: usize) -> Result<Option<Entry>> {
     let mut found = None;
     let newest = reads.current(scope, key, &mut |row| {
-        check_key(row, key)?;
+        check_key(row, scope, key)?;
         match row.operation {
             Operation::Set => found = Some(decode(row, None, max_bytes)?),
             Operation::Delete => codec::verify(row)?,
@@ -51,14 +51,24 @@ pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: u
 }
 
 /// The entry of a key at its newest, live change.
-pub(crate) fn entry(reads: &dyn Reads, newest: Newest, key: &str, max_bytes: usize) -> Result<Entry> {
+pub(crate) fn entry(reads: &dyn Reads, newest: Newest, scope: ScopeId, key: &str, max_bytes: usize) -> Result<Entry> {
     let mut found = None;
     reads.row(newest.seq, &mut |row| {
-        check_key(row, key)?;
+        check_key(row, scope, key)?;
         found = Some(decode(row, newest.created_ms, max_bytes)?);
         Ok(())
     })?;
     found.ok_or_else(|| disagreement(key, newest))
+}
+
+/// Makes sure that an entry which says that its key was deleted has the row of that deletion.
+pub(crate) fn check_tombstone(reads: &dyn Reads, newest: Newest, key: &str) -> Result<()> {
+    let mut deleted = false;
+    reads.row(newest.seq, &mut |row| {
+        deleted = row.operation == Operation::Delete && row.key == key;
+        codec::verify(row)
+    })?;
+    if deleted { Ok(()) } else { Err(disagreement(key, newest)) }
 }
 
 fn disagreement(key: &str, newest: Newest) -> Error {
@@ -73,19 +83,24 @@ fn disagreement(key: &str, newest: Newest) -> Error {
 pub(crate) fn entry_at(
     reads: &dyn Reads,
     newest: Newest,
+    scope: ScopeId,
     key: &str,
     at: i64,
     max_bytes: usize,
 ) -> Result<Option<Entry>> {
     if newest.seq <= at {
-        return if newest.live { entry(reads, newest, key, max_bytes).map(Some) } else { Ok(None) };
+        if newest.live {
+            return entry(reads, newest, scope, key, max_bytes).map(Some);
+        }
+        check_tombstone(reads, newest, key)?;
+        return Ok(None);
     }
     // Going back along the key's rows. While no deletion lies between, the key was made when the newest entry says.
     let (mut seq, mut same_life) = (newest.seq, newest.live);
     loop {
         let (mut prev, mut found) = (0, None);
         let there = reads.row(seq, &mut |row| {
-            check_key(row, key)?;
+            check_key(row, scope, key)?;
             prev = row.prev;
             if row.operation == Operation::Set && row.seq <= at {
                 found = Some(decode(row, newest.created_ms, max_bytes)?);
@@ -152,7 +167,7 @@ pub(crate) fn keys(reads: &dyn Reads, range: &Range, pattern: &Pattern, extent: 
         let there = if newest.seq <= extent.at {
             newest.live
         } else {
-            entry_at(reads, newest, key, extent.at, extent.max_bytes)?.is_some()
+            entry_at(reads, newest, range.scope, key, extent.at, extent.max_bytes)?.is_some()
         };
         Ok(there.then_some(((), key.len())))
     })
@@ -169,7 +184,7 @@ pub(crate) fn items(
     page(reads, range, pattern, extent, &mut |key, newest| {
         let entry = match cached(key, newest).filter(|_| newest.live && newest.seq <= extent.at) {
             Some(entry) => Some(entry),
-            None => entry_at(reads, newest, key, extent.at, extent.max_bytes)?.map(Arc::new),
+            None => entry_at(reads, newest, range.scope, key, extent.at, extent.max_bytes)?.map(Arc::new),
         };
         Ok(entry.map(|entry| {
             let bytes = entry.footprint();

@@ -54,16 +54,19 @@ impl Document {
         &self.text
     }
 
-    /// The value as a JSON tree; binary in its `{"$binary": …}` form.
+    /// The value as a JSON tree; binary in its `{"$binary": …}` form. Null for text that was not written by this crate, which
+    /// [`Document::parse`] tells apart.
     pub fn to_value(&self) -> serde_json::Value {
         self.parse().unwrap_or_default()
     }
 
-    fn parse(&self) -> Result<serde_json::Value, serde_json::Error> {
-        let mut input = serde_json::Deserializer::from_str(&self.text);
-        // Stored text is at most `limits::VALUE_DEPTH` deep; serde_json's own bound is one less.
-        input.disable_recursion_limit();
-        serde::Deserialize::deserialize(&mut input)
+    /// The value as a JSON tree; see [`Document::to_value`].
+    ///
+    /// # Errors
+    /// `Corrupt` when the text is not what this crate writes.
+    pub fn parse(&self) -> Result<serde_json::Value> {
+        // serde_json's own bound on depth is one less than ours; the tape's is ours.
+        serde_json::from_str(&self.text).or_else(|_| Ok(self.to_tape()?.to_value()))
     }
 
     /// The parsed form, made on first use and kept.
@@ -87,7 +90,7 @@ impl Document {
         let mut input = serde_json::Deserializer::from_str(&self.text);
         input.disable_recursion_limit();
         let mut tape = Tape::for_text(&self.text);
-        tape::Build(&mut tape)
+        tape::Build::whole(&mut tape)
             .deserialize(&mut input)
             .and_then(|()| input.end())
             .map_err(|e| Error::corrupt(format!("a stored value is not the text that this library writes: {e}")))?;

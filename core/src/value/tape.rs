@@ -2,9 +2,11 @@
 //! and without destructors on its stack.
 
 use super::{BINARY, looks_like_binary};
+use crate::limits;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// One value, or the head of one whose parts follow.
@@ -76,6 +78,34 @@ impl Tape {
         self.bytes.shrink_to_fit();
     }
 
+    /// The value as a JSON tree; binary in its `{"$binary": …}` form.
+    pub(super) fn to_value(&self) -> Value {
+        self.value(&mut self.nodes.iter())
+    }
+
+    fn value(&self, nodes: &mut std::slice::Iter<'_, Node>) -> Value {
+        match nodes.next() {
+            None | Some(Node::Null) => Value::Null,
+            Some(Node::Bool(value)) => (*value).into(),
+            Some(Node::Int(value)) => (*value).into(),
+            Some(Node::Float(value)) => (*value).into(),
+            Some(Node::Str(span)) => self.str(*span).into(),
+            Some(Node::Binary(span)) => {
+                Value::Object(Map::from_iter([(BINARY.into(), BASE64_STANDARD.encode(self.bytes(*span)).into())]))
+            }
+            Some(Node::Array { len }) => (0..*len).map(|_| self.value(nodes)).collect(),
+            Some(Node::Object { len }) => {
+                let member = |_| {
+                    let key = self.value(nodes);
+                    let key = key.as_str().unwrap_or_default();
+                    let key = if looks_like_binary(key) { format!("${key}") } else { key.to_owned() };
+                    (key, self.value(nodes))
+                };
+                Value::Object((0..*len).map(member).collect())
+            }
+        }
+    }
+
     pub(super) fn footprint(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>() + self.bytes.capacity()
     }
@@ -95,7 +125,26 @@ impl Tape {
 }
 
 /// Parses one value onto the end of a tape.
-pub(super) struct Build<'t>(pub(super) &'t mut Tape);
+pub(super) struct Build<'t> {
+    tape: &'t mut Tape,
+    /// Arrays and objects around it. Whoever can write the file can forge a row, and must not exhaust our stack.
+    depth: usize,
+}
+
+impl<'t> Build<'t> {
+    /// For a whole value.
+    pub(super) fn whole(tape: &'t mut Tape) -> Self {
+        Self { tape, depth: 0 }
+    }
+
+    /// The tape, for a value that has parts, and the depth of the parts.
+    fn enter<E: serde::de::Error>(self) -> Result<(&'t mut Tape, usize), E> {
+        if self.depth == limits::VALUE_DEPTH {
+            return Err(E::custom("it is nested too deep"));
+        }
+        Ok((self.tape, self.depth + 1))
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Build<'_> {
     type Value = ();
@@ -113,17 +162,17 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.nodes.push(Node::Null);
+        self.tape.nodes.push(Node::Null);
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.nodes.push(Node::Bool(value));
+        self.tape.nodes.push(Node::Bool(value));
         Ok(())
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.0.nodes.push(Node::Int(value));
+        self.tape.nodes.push(Node::Int(value));
         Ok(())
     }
 
@@ -132,21 +181,21 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.0.nodes.push(Node::Float(value));
+        self.tape.nodes.push(Node::Float(value));
         Ok(())
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        let span = self.0.push_bytes(value.as_bytes());
-        self.0.nodes.push(Node::Str(span));
+        let span = self.tape.push_bytes(value.as_bytes());
+        self.tape.nodes.push(Node::Str(span));
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let tape = self.0;
+        let (tape, depth) = self.enter()?;
         let head = tape.open();
         let mut len = 0;
-        while items.next_element_seed(Build(tape))?.is_some() {
+        while items.next_element_seed(Build { tape, depth })?.is_some() {
             len += 1;
         }
         tape.nodes[head] = Node::Array { len };
@@ -154,7 +203,7 @@ impl<'de> Visitor<'de> for Build<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let tape = self.0;
+        let (tape, depth) = self.enter()?;
         let head = tape.open();
         let mut len = 0;
         while let Some(is_binary) = members.next_key_seed(MemberKey(tape))? {
@@ -167,7 +216,7 @@ impl<'de> Visitor<'de> for Build<'_> {
                 tape.nodes[head] = Node::Binary(tape.push_bytes(&bytes));
                 return Ok(());
             }
-            members.next_value_seed(Build(tape))?;
+            members.next_value_seed(Build { tape, depth })?;
             len += 1;
         }
         tape.nodes[head] = Node::Object { len };
@@ -209,32 +258,6 @@ mod tests {
     use super::*;
     use crate::Document;
     use proptest::prelude::*;
-    use serde_json::{Map, Value};
-
-    /// A tape as a JSON tree, the slow way.
-    fn tree(tape: &Tape, next: &mut usize) -> Value {
-        let node = tape.nodes()[*next];
-        *next += 1;
-        match node {
-            Node::Null => Value::Null,
-            Node::Bool(value) => value.into(),
-            Node::Int(value) => value.into(),
-            Node::Float(value) => value.into(),
-            Node::Str(span) => tape.str(span).into(),
-            Node::Binary(span) => {
-                Value::Object(Map::from_iter([(BINARY.into(), BASE64_STANDARD.encode(tape.bytes(span)).into())]))
-            }
-            Node::Array { len } => (0..len).map(|_| tree(tape, next)).collect(),
-            Node::Object { len } => {
-                let member = |_| {
-                    let Value::String(key) = tree(tape, next) else { panic!("a key") };
-                    let key = if looks_like_binary(&key) { format!("${key}") } else { key };
-                    (key, tree(tape, next))
-                };
-                Value::Object((0..len).map(member).collect())
-            }
-        }
-    }
 
     fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -264,10 +287,21 @@ mod tests {
         fn a_tape_says_what_the_text_says(value in values()) {
             let document = Document::from_value(&value, 1 << 20).unwrap();
             let tape = document.tape().unwrap();
-            let mut next = 0;
             // As text, in which the sign of zero and the kind of a number show.
-            prop_assert_eq!(tree(tape, &mut next).to_string(), document.text());
-            prop_assert_eq!(next, tape.nodes().len());
+            prop_assert_eq!(tape.to_value().to_string(), document.text());
+            prop_assert_eq!(document.parse().unwrap().to_string(), document.text());
         }
+    }
+    #[test]
+    fn forged_text_is_an_error_and_not_the_end_of_the_process() {
+        let nested = |levels: usize| Document::trusted("[".repeat(levels) + &"]".repeat(levels));
+        assert_eq!(nested(128).parse().unwrap().to_string(), nested(128).text());
+        assert!(nested(128).tape().is_ok());
+        for text in ["[".repeat(5_000_000), nested(129).text().into(), "nonsense".into(), "{\"$binary\":\"?\"}".into()]
+        {
+            assert!(Document::trusted(text.clone()).tape().is_err());
+        }
+        assert!(Document::trusted("[".repeat(5_000_000)).parse().is_err());
+        assert!(Document::trusted("nonsense".into()).parse().is_err());
     }
 }

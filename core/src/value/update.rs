@@ -90,8 +90,8 @@ impl Update {
             Self::Increment(by) => increment(current, *by)?,
             Self::Append(item) => append(current, item)?,
             Self::Merge(patch) => {
-                let mut value = current.map(Document::to_value).unwrap_or_default();
-                merge(&mut value, &patch.to_value());
+                let mut value = current.map(Document::parse).transpose()?.unwrap_or_default();
+                merge(&mut value, &patch.parse()?);
                 return Document::from_value(&value, max_bytes);
             }
         };

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Frames that have come to the log since the last checkpoint and make another one worth while.
 const FRAMES: u32 = 1_000;
@@ -15,6 +16,9 @@ const MANY_FRAMES: i64 = 2_000;
 /// Frames in the log from which on a writer moves them itself: commits must not outrun a slow disk for ever.
 pub(super) const TOO_MANY_FRAMES: u32 = 8_000;
 
+/// How long a checkpoint that keeps writers out waits for those of other processes.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// How far the log is moved, and how long it is, in frames.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
@@ -22,26 +26,47 @@ pub(super) struct Progress {
     moved: i64,
 }
 
-/// Moves what it can without waiting for anybody.
-pub(super) fn passive(connection: &Connection) -> Result<Progress> {
+/// How far a checkpoint goes.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    /// Moves what it can without anybody waiting.
+    Passive,
+    /// Keeps all writers of all processes out until everything is moved, so that the next commit starts the log over.
+    Restart,
+}
+
+fn move_log(connection: &Connection, mode: Mode) -> Result<Progress> {
+    let sql = match mode {
+        Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",
+    };
     connection
-        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
+        .query_row(sql, [], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
         .map_err(|e| from_sqlite("moving the log into the database", e))
+}
+
+/// Starts the log over through the write connection, if other processes let it within a moment.
+pub(super) fn restart(connection: &Connection) -> Result<Progress> {
+    let patience = |wait| connection.busy_timeout(wait).map_err(|e| from_sqlite("moving the log into the database", e));
+    patience(PATIENCE)?;
+    let progress = move_log(connection, Mode::Restart);
+    patience(Duration::ZERO)?;
+    progress
 }
 
 impl Shared {
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
-    /// grows; when it has become long the rest is moved while this process writes nothing, so that the next commit starts
-    /// the log over. A log that is not the store's any more is left alone.
+    /// grows; when it has become long the rest is moved while nobody writes. A log that is not the store's any more is left
+    /// alone.
     fn checkpoint(&self) -> Result<Progress> {
         let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
-        sharing.wal.check()?;
-        let progress = sharing.readers.with(passive)?;
-        if progress.log < MANY_FRAMES || progress.moved == progress.log {
+        self.check_files()?;
+        let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
+        if progress.log < MANY_FRAMES {
             return Ok(progress);
         }
         let writer = self.lock_writer();
-        writer.connection.as_ref().map_or(Ok(progress), passive)
+        writer.connection.as_ref().map_or(Ok(progress), restart)
     }
 }
 

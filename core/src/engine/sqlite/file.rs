@@ -1,7 +1,7 @@
 //! The file that a path names: whether it may be a store at all, decided before SQLite sees it.
 
 use crate::{Error, ErrorKind, Result, StateConfig};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,14 @@ pub(crate) fn resolve(path: &Path, config: &StateConfig) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(Error::invalid(format!("persistence_path {} names no file", path.display())));
     };
+    // Opening and closing a file of an open store would drop the locks that this process holds on it.
+    let beside = ["-wal", "-shm", "-journal"];
+    if let Some(suffix) = beside.iter().find(|suffix| name.as_encoded_bytes().ends_with(suffix.as_bytes())) {
+        return Err(Error::invalid(format!(
+            "persistence_path {} ends in '{suffix}', which names a file beside a store; name the store itself",
+            path.display()
+        )));
+    }
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -124,6 +132,21 @@ pub(super) fn check_file_system(file: &File, path: &Path) -> Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn check_file_system(_: &File, _: &Path) -> Result<()> {
     Ok(())
+}
+
+/// Makes sure that an open file still has its name. A file that was removed, or replaced by another of its name, has no link
+/// left; that costs less to ask than to look the name up.
+///
+/// # Errors
+/// `DataLoss`: what is written there would be gone with the last descriptor.
+pub(super) fn check_named(file: &File, path: &Path) -> Result<Metadata> {
+    match file.metadata() {
+        Ok(metadata) if metadata.nlink() > 0 => Ok(metadata),
+        _ => Err(Error::new(
+            ErrorKind::DataLoss,
+            format!("{} was removed or replaced while the store was open; nothing more is written", path.display()),
+        )),
+    }
 }
 
 /// The path of a file that SQLite keeps beside the database.

@@ -5,7 +5,7 @@
 //! descriptors of its own with open-file-description locks on the very bytes that SQLite locks to say "in use"
 //! (`os_unix.c`: `SHARED_FIRST`, `UNIX_SHM_DMS`), and closes them only after SQLite has closed everything.
 
-use super::file::from_io;
+use super::file::{check_named, from_io};
 use crate::{Error, ErrorKind, Result};
 use std::fs::File;
 use std::io;
@@ -69,6 +69,17 @@ impl Guard {
         }
     }
 
+    /// Makes sure that the database file still has its name.
+    pub(super) fn check(&self) -> Result<()> {
+        check_named(&self.database, &self.path).map(drop)
+    }
+
+    /// After SQLite's last close: ends the part in the use of the wal-index.
+    pub(super) fn leave_wal_index(wal_index: &File) {
+        // A child of a fork shares the lock: closing our descriptor alone would leave it locked for as long as the child lives.
+        let _ = set_lock(wal_index, WAL_INDEX_USED, Lock::None);
+    }
+
     /// After SQLite's last close: removes the emptied log and the wal-index if nobody else uses the store, as SQLite
     /// itself would have done if this guard had not been there.
     pub(super) fn leave(self) {
@@ -79,15 +90,34 @@ impl Guard {
             let _ = std::fs::remove_file(wal);
             let _ = std::fs::remove_file(super::file::beside(&self.path, "-shm"));
         }
+        // As for the wal-index: children of a fork share these locks.
+        let _ = set_lock(&self.database, SHARED, Lock::None);
+        let _ = set_lock(&self.database, OCCUPIED, Lock::None);
     }
 }
 
 /// Tries to lock bytes for this descriptor, for reading or for writing.
+fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
+    set_lock(file, bytes, if for_writing { Lock::Write } else { Lock::Read })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    None,
+    Read,
+    Write,
+}
+
+/// Tries to give bytes this lock.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
+fn set_lock(file: &File, bytes: Bytes, lock: Lock) -> io::Result<bool> {
     use std::os::fd::AsRawFd as _;
-    let kind = if for_writing { libc::F_WRLCK } else { libc::F_RDLCK };
+    let kind = match lock {
+        Lock::None => libc::F_UNLCK,
+        Lock::Read => libc::F_RDLCK,
+        Lock::Write => libc::F_WRLCK,
+    };
     // SAFETY: flock is plain data for which all zeroes is a value (l_pid must be 0 here); the descriptor is open.
     let answer = unsafe {
         let mut wanted: libc::flock = std::mem::zeroed();
@@ -112,6 +142,6 @@ fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
 
 /// Without open-file-description locks SQLite's own have to do.
 #[cfg(not(target_os = "linux"))]
-fn lock(_: &File, _: Bytes, for_writing: bool) -> io::Result<bool> {
-    Ok(!for_writing)
+fn set_lock(_: &File, _: Bytes, lock: Lock) -> io::Result<bool> {
+    Ok(lock != Lock::Write)
 }

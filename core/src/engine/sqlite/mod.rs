@@ -53,7 +53,9 @@ struct Sharing {
 }
 
 struct Writer {
+    /// Nothing once closed, or after a failure until it can be opened again.
     connection: Option<Connection>,
+    closed: bool,
     /// The log's end, as long as the stamp is this.
     known: Option<(u64, Head)>,
 }
@@ -93,7 +95,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             config: config.clone(),
             path: path.map(Path::to_owned),
-            writer: Mutex::new(Writer { connection: Some(connection), known: None }),
+            writer: Mutex::new(Writer { connection: Some(connection), closed: false, known: None }),
             sharing,
             commits: AtomicU64::new(0),
             guard: Mutex::new(guard),
@@ -170,6 +172,23 @@ impl Shared {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes sure that the store's files still have their names: what is written to a file without a name is lost.
+    fn check_files(&self) -> Result<()> {
+        if let Some(guard) = &*self.guard.lock().unwrap_or_else(PoisonError::into_inner) {
+            guard.check()?;
+        }
+        let Some(sharing) = &self.sharing else { return Ok(()) };
+        sharing.index.check()?;
+        sharing.wal.check().map(drop)
+    }
+
+    /// Opens the write connection anew.
+    fn reopen(&self, writer: &mut Writer, path: &Path) -> Result<()> {
+        let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
+        writer.connection = Some(open_writer(Some(path), &self.config, role)?.0);
+        Ok(())
+    }
+
     /// Starts the write transaction once no other process is in one.
     fn begin(&self, connection: &Connection) -> Result<()> {
         let patience = Duration::from_millis(self.config.busy_timeout_ms);
@@ -190,27 +209,41 @@ impl Shared {
         }
     }
 
-    /// After a COMMIT that failed: tells whether the row at `expected` is there after all.
-    fn settle(&self, writer: &mut Writer, expected: Head, error: rusqlite::Error) -> Result<()> {
+    /// After a COMMIT that failed: tells whether the last row of the commit is there after all. Another process may have
+    /// written a row of that number meanwhile, so only the row's check proves that it is ours.
+    fn settle(&self, writer: &mut Writer, last: Head, last_check: Option<i64>, error: rusqlite::Error) -> Result<()> {
         // A connection that failed to commit is not trusted any more. A store in memory has no other.
         if let Some(path) = &self.path {
             writer.connection = None;
-            let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
-            if let Ok((connection, _)) = open_writer(Some(path), &self.config, role) {
-                writer.connection = Some(connection);
-            }
+            // If that fails, the next write tries again.
+            let _ = self.reopen(writer, path);
         }
-        match writer.connection.as_ref().map(|connection| View(connection).head()) {
-            Some(Ok(head)) if head.seq >= expected.seq => Ok(()),
-            Some(Ok(_)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
-                Err(from_sqlite("committing", error))
-            }
+        let mut found = None;
+        let read = writer.connection.as_ref().map(|connection| {
+            View(connection).row(last.seq, &mut |row| {
+                found = Some(row.check);
+                Ok(())
+            })
+        });
+        let disk_full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        match read {
+            Some(Ok(_)) if last_check.is_some() && found == last_check => Ok(()),
+            // Another commit has taken the place, or the pages were never written.
+            Some(Ok(there)) if (there && last_check.is_some()) || disk_full => Err(from_sqlite("committing", error)),
             _ => Err(Error::new(
                 ErrorKind::CommitUnknown,
                 format!("it is unknown whether the commit is stored ({error}); read the key again to know"),
             )
             .with_source(error)),
         }
+    }
+}
+
+/// A store whose opening failed half-way is closed like any other. A forked child leaks its parent's stores instead.
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // Nobody is left to tell.
+        let _ = self.close();
     }
 }
 
@@ -248,6 +281,9 @@ impl Engine for Sqlite {
         let shared = &*self.shared;
         let mut writer = shared.lock_writer();
         let writer = &mut *writer;
+        if let (None, false, Some(path)) = (&writer.connection, writer.closed, &shared.path) {
+            shared.reopen(writer, path)?;
+        }
         let connection = writer.connection.as_ref().ok_or_else(|| Error::closed("the store"))?;
         shared.begin(connection)?;
         let undo = |error: Error| {
@@ -268,20 +304,23 @@ impl Engine for Sqlite {
             },
         };
         let frames = before.flatten().map_or(0, |header| header.last_frame);
+        if let Err(e) = shared.check_files() {
+            return undo(e);
+        }
         if let Some(sharing) = &shared.sharing {
-            let ready = sharing.wal.check().and_then(|size| match shared.config.sync_mode {
-                SyncMode::Full => sharing.wal.make_room(size, frames),
+            let ready = match shared.config.sync_mode {
+                SyncMode::Full => sharing.wal.make_room(frames),
                 SyncMode::Normal | SyncMode::Off => Ok(()),
-            });
+            };
             if let Err(e) = ready {
                 return undo(e);
             }
         }
-        let mut change = Change { view, head, wrote: false };
+        let mut change = Change { view, head, last_check: None, wrote: false };
         if let Err(e) = work(&mut change) {
             return undo(e);
         }
-        let Change { head, wrote, .. } = change;
+        let Change { head, last_check, wrote, .. } = change;
         if !wrote {
             connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
             return Ok(stamp_before);
@@ -291,7 +330,7 @@ impl Engine for Sqlite {
         if let Err(error) = committed {
             let _ = connection.execute_batch("ROLLBACK");
             writer.known = None;
-            return shared.settle(writer, head, error).map(|()| None);
+            return shared.settle(writer, head, last_check, error).map(|()| None);
         }
         let after = index.map(WalIndex::header);
         let stamp = match (before, after) {
@@ -305,7 +344,7 @@ impl Engine for Sqlite {
         writer.known = stamp.map(|stamp| (stamp, head));
         if frames >= checkpoint::TOO_MANY_FRAMES {
             // The commit stands whatever comes of this.
-            let _ = checkpoint::passive(connection);
+            let _ = checkpoint::restart(connection);
         }
         if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             checkpointer.note(frames);
@@ -318,16 +357,23 @@ impl Engine for Sqlite {
     }
 
     fn close(&self) -> Result<()> {
-        if let Some(mut checkpointer) = self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // Let go of the lock before waiting for the thread: it may wait for a writer that waits for the lock.
+        let checkpointer = self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut checkpointer) = checkpointer {
             checkpointer.stop();
         }
         if let Some(sharing) = &self.shared.sharing {
             sharing.readers.close();
         }
-        let closed = match self.shared.lock_writer().connection.take() {
+        let connection = {
+            let mut writer = self.shared.lock_writer();
+            writer.closed = true;
+            writer.connection.take()
+        };
+        let closed = match connection {
             None => Ok(()),
             Some(connection) => {
-                if self.shared.sharing.as_ref().is_some_and(|sharing| sharing.wal.check().is_ok()) {
+                if self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.
                     let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

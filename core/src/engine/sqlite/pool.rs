@@ -91,7 +91,8 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let mut inner = self.pool.lock();
         inner.lent -= 1;
-        inner.idle.extend(self.connection.take());
+        // One that was left inside a transaction, by a panic or a failure, would answer from the past.
+        inner.idle.extend(self.connection.take().filter(Connection::is_autocommit));
         if inner.waiting > 0 {
             self.pool.changed.notify_all();
         }

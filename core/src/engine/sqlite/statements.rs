@@ -181,6 +181,8 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
 pub(super) struct Change<'c> {
     pub(super) view: View<'c>,
     pub(super) head: Head,
+    /// The check of the last row that was appended: it tells our row from another of the same number.
+    pub(super) last_check: Option<i64>,
     pub(super) wrote: bool,
 }
 
@@ -229,6 +231,7 @@ impl Writes for Change<'_> {
             .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms])
             .map_err(failed)?;
         self.head = Head { seq: row.seq, version: row.version };
+        self.last_check = Some(row.check);
         Ok(())
     }
 

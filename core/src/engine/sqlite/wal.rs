@@ -1,12 +1,12 @@
 //! The write-ahead log seen from outside: a mapping of its index that tells whether anybody has committed, and the file
 //! itself, kept large enough that a commit does not change its size.
 
-use super::file::{beside, from_io};
+use super::file::{self, beside, from_io};
 use super::guard::Guard;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
@@ -42,6 +42,7 @@ pub(super) struct IndexHeader {
 #[derive(Debug)]
 pub(super) struct WalIndex {
     start: *const libc::c_void,
+    path: PathBuf,
     /// Stays open, and its lock held, until after SQLite's last close; see [`super::guard`].
     file: Mutex<Option<File>>,
 }
@@ -67,7 +68,7 @@ impl WalIndex {
         if start == libc::MAP_FAILED {
             return Err(from_io("mapping", &path, std::io::Error::last_os_error()));
         }
-        Ok(Self { start: start.cast_const(), file: Mutex::new(Some(file)) })
+        Ok(Self { start: start.cast_const(), path, file: Mutex::new(Some(file)) })
     }
 
     /// A number that differs after every commit of any process.
@@ -76,10 +77,20 @@ impl WalIndex {
         unsafe { (*self.start.byte_add(CHECKSUM).cast::<AtomicU64>()).load(Ordering::Acquire) }
     }
 
+    /// Makes sure that the index still has its name: others that make a new one would neither see our locks nor our commits.
+    pub(super) fn check(&self) -> Result<()> {
+        match &*self.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file::check_named(file, &self.path).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// After SQLite's last close: lets go of the file. The mapping stays readable, and stands still. Were the file closed
     /// only when the last handle is dropped, a store opened meanwhile would lose its locks on it.
     pub(super) fn release(&self) {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Guard::leave_wal_index(&file);
+        }
     }
 
     fn word(&self, index: usize) -> u32 {
@@ -113,7 +124,6 @@ impl Drop for WalIndex {
 pub(super) struct Wal {
     path: PathBuf,
     file: File,
-    inode: u64,
 }
 
 impl Wal {
@@ -122,33 +132,21 @@ impl Wal {
         let path = beside(path, "-wal");
         let failed = |e| from_io("opening", &path, e);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
-        let inode = file.metadata().map_err(failed)?.ino();
-        Ok(Self { path, file, inode })
+        Ok(Self { path, file })
     }
 
-    /// Makes sure that the log is still the file that SQLite writes to, and tells its size in bytes.
-    ///
-    /// # Errors
-    /// `DataLoss` when it was removed or replaced: what is committed there would be gone with the last descriptor.
+    /// Makes sure that the log still has its name, and tells its size in bytes.
     pub(super) fn check(&self) -> Result<u64> {
-        match self.path.metadata() {
-            Ok(found) if found.ino() == self.inode => Ok(found.len()),
-            _ => Err(Error::new(
-                ErrorKind::DataLoss,
-                format!(
-                    "{} was removed or replaced while the store was open; nothing more is written",
-                    self.path.display()
-                ),
-            )),
-        }
+        file::check_named(&self.file, &self.path).map(|metadata| metadata.len())
     }
 
-    /// Adds zeroes behind a log of `size` bytes unless `frames` leave room for another commit, so that most commits find
+    /// Adds zeroes behind the log unless `frames` leave room for another commit, so that most commits find
     /// the file large enough and their sync has no change of size to write (measured: 2 to 8 times faster).
     ///
     /// Only inside the write transaction: nobody else may append. SQLite takes zeroes for the end of the log.
-    pub(super) fn make_room(&self, size: u64, frames: u32) -> Result<()> {
+    pub(super) fn make_room(&self, frames: u32) -> Result<()> {
         static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        let size = self.check()?;
         let used = HEADER + u64::from(frames) * FRAME;
         if used + ROOM <= size {
             return Ok(());
