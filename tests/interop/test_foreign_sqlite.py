@@ -12,7 +12,10 @@ WRITER = textwrap.dedent(
     from llmspell_state import State
 
     path = sys.argv[1]
-    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT count(*) FROM entry').fetchone(); c.close()"
+    look = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('SELECT count(*) FROM entry').fetchone(); c.close()"
+    )
     state = State(path)
     for n in range(20):
         state.set(f"before{n}", n)

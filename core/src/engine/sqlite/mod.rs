@@ -149,20 +149,21 @@ fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> 
     }
 }
 
-/// Waits that start at a turn of the scheduler and grow to a millisecond, with jitter so that processes fall out of step.
+/// Waits that start at a turn of the scheduler and grow to two milliseconds, with jitter so that processes fall out of step.
+/// A process that wins the lock finds its pages changed by the others, so longer turns make all of them faster.
 #[derive(Default)]
 struct Pause(u32);
 
 impl Pause {
     fn wait(&mut self) {
         const TURNS: u32 = 3;
-        const LONGEST_US: u64 = 1_000;
+        const LONGEST_US: u64 = 2_000;
         self.0 += 1;
         if self.0 <= TURNS {
             std::thread::yield_now();
             return;
         }
-        let bound = (20_u64 << (self.0 - TURNS).min(6)).min(LONGEST_US);
+        let bound = (50_u64 << (self.0 - TURNS).min(6)).min(LONGEST_US);
         std::thread::sleep(Duration::from_micros(fastrand::u64(bound / 2..=bound)));
     }
 }
