@@ -162,6 +162,11 @@ impl Pattern {
         &self.prefix
     }
 
+    /// Whether every key of the range from [`Pattern::prefix`] to [`Pattern::upper_bound`] matches.
+    pub(crate) fn is_range(&self) -> bool {
+        self.prefix_only
+    }
+
     /// The smallest text that is greater than every key with the prefix; `None` when there is no bound.
     pub(crate) fn upper_bound(&self) -> Option<String> {
         let mut prefix = self.prefix.clone();

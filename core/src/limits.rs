@@ -24,8 +24,10 @@ pub const TRANSACTION_CHANGES: usize = 100_000;
 pub const TRANSACTION_BYTES: usize = 256 << 20;
 /// How often `transact`, and calls like `modify`, run again on a conflict unless told otherwise.
 pub const ATTEMPTS: u32 = 1_000;
-/// Keys or items fetched at a time by an iterator.
+/// Keys or items that an iterator fetches first.
 pub const PAGE: usize = 256;
+/// Keys or items that it fetches at a time from then on.
+pub const LONG_PAGE: usize = 2_048;
 /// Bytes of values fetched at a time by an iterator, at least one item.
 pub const PAGE_BYTES: usize = 4 << 20;
 /// Requests that may wait for the writer; further callers wait for room.

@@ -95,6 +95,8 @@ struct Pager<T> {
     /// What is still to come.
     range: Range,
     left: u64,
+    /// Size of the next page.
+    rows: usize,
     buffer: VecDeque<(Box<str>, T)>,
     /// Everything is in the buffer, or something failed.
     done: bool,
@@ -113,7 +115,15 @@ impl<T: Fetch> Pager<T> {
         }
         let range = Range { scope: listed.scope, from, to, reverse };
         listed.overlay.retain(|key, _| pattern.matches(key) && is_within(&range, key));
-        Ok(Self { listed, pattern, range, left: limit.unwrap_or(u64::MAX), buffer: VecDeque::new(), done: false })
+        Ok(Self {
+            listed,
+            pattern,
+            range,
+            left: limit.unwrap_or(u64::MAX),
+            rows: limits::PAGE,
+            buffer: VecDeque::new(),
+            done: false,
+        })
     }
 
     fn is_buffered(&self) -> bool {
@@ -144,7 +154,9 @@ impl<T: Fetch> Pager<T> {
             Some(at) => at,
             None => *self.listed.at.insert(store.head()?),
         };
-        let rows = limits::PAGE.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let rows = self.rows.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        // Who reads on is likely to read to the end.
+        self.rows = limits::LONG_PAGE;
         let page = T::page(store, &self.range, &self.pattern, at, rows)?;
         self.done = page.last;
         let reach = page.rows.last().filter(|_| !page.last).map(|(key, _)| key.clone());

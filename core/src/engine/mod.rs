@@ -82,6 +82,8 @@ pub(crate) trait Reads {
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool>;
     /// The newest changes of all keys in a range, tombstones included, until `each` has enough.
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()>;
+    /// How many live keys a range has.
+    fn count(&self, range: &Range) -> Result<u64>;
     /// The keys changed after `seq`, in the order of their changes, until `each` has enough.
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()>;
     /// The names of the scopes directly below `parent`, sorted.

@@ -223,7 +223,12 @@ impl Store {
     pub(crate) fn count(&self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
         let mut count = 0;
         self.engine.read(&mut |reads| {
-            reads.entries(&snapshot::range(scope, pattern), &mut |key, newest| {
+            let range = snapshot::range(scope, pattern);
+            if pattern.is_range() {
+                count = reads.count(&range)?;
+                return Ok(());
+            }
+            reads.entries(&range, &mut |key, newest| {
                 count += u64::from(newest.live && pattern.matches(key));
                 Ok(ControlFlow::Continue(()))
             })

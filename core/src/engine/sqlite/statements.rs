@@ -4,7 +4,7 @@ use super::error::from_sqlite;
 use crate::engine::{Head, LogRow, Newest, OnRow, Operation, Range, Reads, ScopeId, Writes};
 use crate::{Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use std::ops::ControlFlow;
 
 /// The newest row of the log.
@@ -24,6 +24,8 @@ const ENTRIES: &str =
 /// The same against byte order.
 const ENTRIES_REVERSE: &str =
     "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+/// Number of live keys of a range.
+const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live";
 /// Keys changed after a row.
 const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
 /// Appends a change.
@@ -95,11 +97,7 @@ impl Reads for View<'_> {
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
         let failed = |e| from_sqlite("listing keys", e);
         let mut statement = prepare(self.0, if range.reverse { ENTRIES_REVERSE } else { ENTRIES })?;
-        let end: &dyn ToSql = match &range.to {
-            Some(to) => to,
-            None => &ToSqlOutput::Borrowed(ValueRef::Blob(&[])),
-        };
-        let mut rows = statement.query(params![range.scope, range.from, end]).map_err(failed)?;
+        let mut rows = statement.query(params![range.scope, range.from, end_of(range)]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let key = text(row, 0)?;
             if each(key, newest(row, 1).map_err(failed)?)?.is_break() {
@@ -107,6 +105,13 @@ impl Reads for View<'_> {
             }
         }
         Ok(())
+    }
+
+    fn count(&self, range: &Range) -> Result<u64> {
+        prepare(self.0, COUNT)?
+            .query_row(params![range.scope, range.from, end_of(range)], |row| row.get::<_, i64>(0))
+            .map(i64::cast_unsigned)
+            .map_err(|e| from_sqlite("counting keys", e))
     }
 
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()> {
@@ -134,6 +139,11 @@ impl Reads for View<'_> {
             .optional()
             .map_err(|e| from_sqlite("finding a scope", e))
     }
+}
+
+/// The first key beyond a range, or what sorts after every key.
+fn end_of(range: &Range) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(range.to.as_deref().map_or(ValueRef::Blob(&[]), |to| ValueRef::Text(to.as_bytes())))
 }
 
 fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
