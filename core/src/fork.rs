@@ -1,24 +1,49 @@
 //! Notices `fork`: the child has the parent's memory but none of its threads, and its locks may be held for ever.
 
 use crate::{Error, ErrorKind, Result};
-use std::sync::Once;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Forks between the first process that watched and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static WATCH: Once = Once::new();
 
+/// Read while a call is inside the database, written during a fork: SQLite keeps locks and tables of its own for the whole
+/// process, and what is half done there would stay half done in the child for ever.
+static INSIDE: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static FORKING: Cell<Option<RwLockWriteGuard<'static, ()>>> = const { Cell::new(None) };
+}
+
+/// To be held during every call into the database. A thread that holds it must not ask for it again.
+pub(crate) fn inside() -> RwLockReadGuard<'static, ()> {
+    INSIDE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+extern "C" fn before() {
+    let quiet = INSIDE.write().unwrap_or_else(PoisonError::into_inner);
+    // A thread that is ending forks without waiting.
+    let _ = FORKING.try_with(|forking| forking.set(Some(quiet)));
+}
+
+extern "C" fn after() {
+    let _ = FORKING.try_with(|forking| drop(forking.take()));
+}
+
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    after();
 }
 
 /// Which process this is, as a number that differs between parent and child.
 #[allow(unsafe_code)]
 pub(crate) fn generation() -> u64 {
     WATCH.call_once(|| {
-        // SAFETY: the handler only adds to an atomic, which is allowed in the child of a fork. A failure (no memory) leaves
-        // forks unnoticed, as they are in every program that does not watch.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the handlers take and give a lock and add to an atomic, all in the thread that forks, which is the one that
+        // lives on in the child. A failure (no memory) leaves forks unnoticed, as in every program that does not watch.
+        unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
     });
     GENERATION.load(Ordering::Relaxed)
 }

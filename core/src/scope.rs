@@ -317,7 +317,7 @@ impl Scope {
             let transaction = self.transaction()?;
             let failed = match f(&transaction) {
                 // An f that has committed or rolled back by itself has had its way.
-                Ok(done) if !transaction.is_active() => return Ok(done),
+                Ok(done) if transaction.has_ended() => return Ok(done),
                 Ok(done) => match transaction.commit() {
                     Ok(_) => return Ok(done),
                     Err(error) => error.into(),

@@ -58,12 +58,8 @@ impl Transaction {
     fn work(&self) -> Result<MutexGuard<'_, Work>> {
         self.scope.store()?;
         let work = self.lock();
-        match work.ended {
-            None => Ok(work),
-            Some(how) => {
-                Err(Error::new(crate::ErrorKind::Closed, format!("this transaction was {how}; begin a new one")))
-            }
-        }
+        work.check()?;
+        Ok(work)
     }
 
     /// The value of a key.
@@ -297,9 +293,11 @@ impl Transaction {
         Ok(self.scope.store()?.submit(request)?.version.cast_unsigned())
     }
 
-    /// Gives up; nothing is written.
+    /// Gives up; nothing is written. Works on a state that was closed, too.
     pub fn rollback(&self) -> Result<()> {
-        self.work()?.end("rolled back");
+        let mut work = self.lock();
+        work.check()?;
+        work.end("rolled back");
         Ok(())
     }
 
@@ -309,6 +307,11 @@ impl Transaction {
         if work.ended.is_none() {
             work.end("rolled back");
         }
+    }
+
+    /// Whether it was committed, rolled back, or failed to commit.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
     }
 
     /// Whether it was neither committed nor rolled back, and its state is open.
@@ -323,6 +326,15 @@ impl Transaction {
 }
 
 impl Work {
+    fn check(&self) -> Result<()> {
+        match self.ended {
+            None => Ok(()),
+            Some(how) => {
+                Err(Error::new(crate::ErrorKind::Closed, format!("this transaction was {how}; begin a new one")))
+            }
+        }
+    }
+
     /// Counts changes of so many bytes, all of them or, if they are too many, none.
     fn afford(&mut self, changes: impl IntoIterator<Item = usize>) -> Result<()> {
         let mut budget = self.budget;

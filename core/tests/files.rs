@@ -364,3 +364,56 @@ fn an_idle_child_of_a_fork_does_not_keep_the_store_locked() {
     wait_for(child);
     assert_eq!(again.unwrap(), Some(json!(1)));
 }
+
+#[test]
+fn a_fork_amid_writes_gives_a_child_that_can_open_the_store() {
+    let (_directory, path) = place();
+    let config = StateConfig { sync_mode: SyncMode::Normal, ..StateConfig::at(&path) };
+    let state = State::with_config(config.clone()).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for thread in 0..3 {
+            let (state, stop) = (state.clone(), &stop);
+            threads.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    state.set(&format!("t{thread}"), "x".repeat(3_000)).unwrap();
+                    state.get(&format!("t{}", (thread + 1) % 3)).unwrap();
+                }
+            });
+        }
+        for _ in 0..40 {
+            let child = in_child(|| {
+                // A hang is killed, and seen as such.
+                // SAFETY: arms a timer of this process.
+                #[allow(unsafe_code)]
+                unsafe {
+                    libc::alarm(20)
+                };
+                let mine = State::with_config(config.clone()).and_then(|mine| mine.increment("children", 1));
+                i32::from(mine.is_err())
+            });
+            assert_eq!(wait_for(child), 0, "status of a child");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(state.get("children").unwrap(), Some(json!(40)));
+}
+
+#[test]
+fn a_transaction_whose_state_is_closed_inside_is_not_taken_for_committed() {
+    let (_directory, path) = place();
+    let state = State::open(&path).unwrap();
+    let closed = state.transact(|tx| {
+        tx.set("a", 1)?;
+        state.close()
+    });
+    assert_eq!(kind(closed), Some(ErrorKind::Closed));
+    let state = State::open(&path).unwrap();
+    state
+        .transact(|tx| {
+            tx.set("a", 2)?;
+            tx.commit().map(drop)
+        })
+        .unwrap();
+    assert_eq!(state.get("a").unwrap(), Some(json!(2)));
+}

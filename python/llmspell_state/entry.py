@@ -9,11 +9,9 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A value as it was at one moment, with its version and times."""
-
-    __slots__ = ("created", "expires", "updated", "value", "version")
 
     value: Any
     """The value, an object of the caller's own."""

@@ -25,7 +25,14 @@ pub(crate) fn open(call: &Call) -> Returned {
     let config = match call.kind(1) {
         ffi::LUA_TNONE | ffi::LUA_TNIL => options(call, 2)?,
         ffi::LUA_TTABLE if call.is_missing(2) => options(call, 1)?,
-        ffi::LUA_TSTRING => StateConfig { persistence_path: Some(path(call)), ..options(call, 2)? },
+        ffi::LUA_TSTRING => {
+            let options = options(call, 2)?;
+            if options.persistence_path.is_some() {
+                return Err(call
+                    .bad_argument(2, "the path and persistence_path are two names of one setting; give one of them"));
+            }
+            StateConfig { persistence_path: Some(path(call)), ..options }
+        }
         _ => return Err(call.expected(1, "path or table of options")),
     };
     handle::push(**call, Object::State(State::with_config(config)?))?;

@@ -7,16 +7,26 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
 
+/// The setting that names the file.
+const PATH: &str = "persistence_path";
+
 /// The settings by name, and the file's path where it is given on its own.
 pub(crate) fn from_py(path: Option<&Bound<'_, PyAny>>, options: &Bound<'_, PyDict>) -> PyResult<StateConfig> {
-    let options = pythonize::depythonize(options).map_err(|e| invalid(format!("settings: {e}")))?;
+    let options = options.copy()?;
+    // Taken out: a path object is more than a setting read as JSON could hold.
+    let named = options.get_item(PATH)?.filter(|named| !named.is_none());
+    if options.contains(PATH)? {
+        options.del_item(PATH)?;
+    }
+    let options = pythonize::depythonize(&options).map_err(|e| invalid(format!("settings: {e}")))?;
     let mut config = StateConfig::from_options(options).map_err(to_py)?;
-    if let Some(path) = path {
-        if config.persistence_path.is_some() {
+    config.persistence_path = match (path, &named) {
+        (Some(_), Some(_)) => {
             return Err(invalid("path and persistence_path are two names of one setting; give one of them"));
         }
-        config.persistence_path = Some(path_of(path)?);
-    }
+        (Some(path), None) | (None, Some(path)) => Some(path_of(path)?),
+        (None, None) => None,
+    };
     Ok(config)
 }
 
@@ -24,7 +34,11 @@ pub(crate) fn from_py(path: Option<&Bound<'_, PyAny>>, options: &Bound<'_, PyDic
 fn path_of(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     path.extract().map_err(|error: PyErr| {
         let refused = error.is_instance_of::<PyTypeError>(path.py());
-        if refused { wrong_type("path", "a str or an os.PathLike[str]", path) } else { error }
+        if refused {
+            wrong_type("path", "a str or an os.PathLike[str]", path)
+        } else {
+            invalid(format!("path is not a file name: {error}"))
+        }
     })
 }
 

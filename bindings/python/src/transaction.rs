@@ -81,7 +81,7 @@ impl Transaction {
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if !self.active() {
+        if self.transaction.has_ended() {
             return Ok(());
         }
         if error.is_none() { self.commit(py).map(drop) } else { self.rollback(py) }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::error::from_sqlite;
-use crate::Result;
+use crate::{Result, fork};
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -60,6 +60,7 @@ impl Shared {
     /// alone.
     fn checkpoint(&self) -> Result<Progress> {
         let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
+        let _inside = fork::inside();
         self.check_files()?;
         let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
         if progress.log < MANY_FRAMES {

@@ -19,7 +19,7 @@ pub(crate) struct FileId {
 /// The path with its directory resolved; the directory is made if the settings say so.
 pub(crate) fn resolve(path: &Path, config: &StateConfig) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
-        return Err(Error::invalid(format!("persistence_path {} names no file", path.display())));
+        return Err(Error::invalid(format!("persistence_path '{}' names no file", path.display())));
     };
     // Opening and closing a file of an open store would drop the locks that this process holds on it.
     let beside = ["-wal", "-shm", "-journal"];

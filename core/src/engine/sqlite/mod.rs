@@ -19,7 +19,7 @@ use self::pool::Pool;
 use self::statements::{Change, View};
 use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
-use crate::{Error, ErrorKind, Result, StateConfig, SyncMode};
+use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +63,7 @@ struct Writer {
 impl Sqlite {
     /// Opens the store at `path`, which is resolved already, or one in memory.
     pub(crate) fn open(path: Option<&Path>, config: &StateConfig) -> Result<Self> {
+        let _inside = fork::inside();
         schema::check_library()?;
         let patience = Duration::from_millis(config.busy_timeout_ms);
         let guard = match path {
@@ -255,6 +256,7 @@ impl Engine for Sqlite {
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<()> {
+        let _inside = fork::inside();
         match &self.shared.sharing {
             Some(sharing) => sharing.readers.with(|connection| work(&View(connection))),
             None => match &self.shared.lock_writer().connection {
@@ -266,6 +268,7 @@ impl Engine for Sqlite {
 
     fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
         let Some(sharing) = &self.shared.sharing else { return self.read(work) };
+        let _inside = fork::inside();
         sharing.readers.with(|connection| {
             let run = |sql| {
                 let mut statement = connection.prepare_cached(sql)?;
@@ -279,6 +282,7 @@ impl Engine for Sqlite {
     }
 
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
+        let _inside = fork::inside();
         let shared = &*self.shared;
         let mut writer = shared.lock_writer();
         let writer = &mut *writer;
@@ -363,6 +367,8 @@ impl Engine for Sqlite {
         if let Some(mut checkpointer) = checkpointer {
             checkpointer.stop();
         }
+        // Only now: the thread needs it, too.
+        let _inside = fork::inside();
         if let Some(sharing) = &self.shared.sharing {
             sharing.readers.close();
         }
