@@ -3,6 +3,7 @@
 use crate::error::shorten;
 use crate::{Error, Result, limits};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// When a commit counts as done.
@@ -81,16 +82,19 @@ impl StateConfig {
     ///
     /// # Errors
     /// `Invalid` names an unknown setting with the closest known one, or the setting whose value does not fit.
-    pub fn from_options(options: serde_json::Map<String, serde_json::Value>) -> Result<Self> {
+    pub fn from_options(mut options: serde_json::Map<String, Value>) -> Result<Self> {
         let known = serde_json::to_value(Self::default()).map_err(|e| Error::invalid(e.to_string()))?;
-        let names: Vec<&str> = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-        for (name, value) in &options {
-            if !names.contains(&name.as_str()) {
+        for (name, value) in &mut options {
+            let Some(default) = known.get(name) else {
+                let names: Vec<&str> = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
                 return Err(unknown_setting(name, &names));
+            };
+            if default.is_u64() {
+                *value = whole(value.take());
             }
             let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
-            serde_json::from_value::<Self>(alone.into()).map_err(|e| {
-                Error::invalid(format!("setting '{name}' does not take {}: {e}", shorten(&value.to_string())))
+            serde_json::from_value::<Self>(alone.into()).map_err(|_| {
+                Error::invalid(format!("setting '{name}' takes {}, not {}", taken(name, default), given(value)))
             })?;
         }
         serde_json::from_value(options.into()).map_err(|e| Error::invalid(format!("settings: {e}")))
@@ -126,6 +130,38 @@ impl StateConfig {
             ));
         }
         Ok(())
+    }
+}
+
+/// A whole number that arithmetic made a float (`128 / 2` in Lua and Python) is that number; anything else stays what it is.
+fn whole(value: Value) -> Value {
+    /// Beyond it, floats skip whole numbers.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value.as_f64() {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole and in range
+        Some(float) if value.is_f64() && float.fract() == 0.0 && (0.0..=EXACT).contains(&float) => {
+            (float as u64).into()
+        }
+        _ => value,
+    }
+}
+
+/// What the setting takes, in the words of people who write no Rust.
+fn taken(name: &str, default: &Value) -> &'static str {
+    match default {
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a whole number of at least 0",
+        _ if name == "sync_mode" => "\"FULL\", \"NORMAL\" or \"OFF\"",
+        _ => "a text",
+    }
+}
+
+fn given(value: &Value) -> String {
+    match value {
+        Value::String(text) => shorten(text),
+        Value::Array(_) => "an array".into(),
+        Value::Object(_) => "an object".into(),
+        _ => value.to_string(),
     }
 }
 
@@ -175,6 +211,29 @@ mod tests {
         assert!(message(json!({"cache_size_mb": -1})).contains("'cache_size_mb'"));
         assert!(message(json!({"cache_size_mb": 1e18})).contains("'cache_size_mb'"));
         assert!(message(json!({"sync_mode": "sometimes"})).contains("'sync_mode'"));
+    }
+
+    #[test]
+    fn what_a_setting_takes_is_told_in_plain_words() {
+        for (options, words) in [
+            (json!({"cache_size_mb": "64"}), r#"'cache_size_mb' takes a whole number of at least 0, not "64""#),
+            (json!({"busy_timeout_ms": 1.5}), "'busy_timeout_ms' takes a whole number of at least 0, not 1.5"),
+            (json!({"exclusive": [1]}), "'exclusive' takes true or false, not an array"),
+            (json!({"sync_mode": "sometimes"}), r#"'sync_mode' takes "FULL", "NORMAL" or "OFF", not "sometimes""#),
+            (json!({"persistence_path": 5}), "'persistence_path' takes a text, not 5"),
+        ] {
+            let message = message(options);
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_a_float() {
+        let serde_json::Value::Object(options) = json!({"cache_size_mb": 64.0, "busy_timeout_ms": 0.0}) else {
+            panic!()
+        };
+        let config = StateConfig::from_options(options).unwrap();
+        assert_eq!((config.cache_size_mb, config.busy_timeout_ms), (64, 0));
     }
 
     #[test]
