@@ -27,6 +27,11 @@ mod engine;
 mod entry;
 mod error;
 mod fork;
+#[cfg(feature = "harness")]
+#[doc(hidden)]
+pub mod harness;
+#[cfg(not(feature = "harness"))]
+mod harness;
 pub mod key;
 pub mod limits;
 mod listing;

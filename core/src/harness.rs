@@ -1,0 +1,196 @@
+//! Hooks for the crash harness: named points around every durable step, planted bugs, and a store that runs on one thread.
+//!
+//! Without the feature `harness` nothing of this exists: every function below is a constant.
+
+use std::io;
+use std::path::Path;
+
+/// A step that the harness may watch, fail, or die at.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "harness"), allow(dead_code))]
+pub enum Event<'a> {
+    /// A named point; see [`POINTS`].
+    Point(&'static str),
+    /// Bytes are about to be written past SQLite.
+    Write {
+        /// The file.
+        path: &'a Path,
+        /// Where in it.
+        offset: u64,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// A file is about to be synced past SQLite.
+    Sync(&'a Path),
+    /// A file is about to be removed past SQLite.
+    Remove(&'a Path),
+}
+
+/// Every named point, in the order in which a store passes them.
+pub const POINTS: &[&str] = &[
+    "open.guarded",
+    "open.created",
+    "open.ready",
+    "write.begun",
+    "write.room",
+    "write.applied",
+    "write.committed",
+    "write.marked",
+    "write.published",
+    "checkpoint.begin",
+    "checkpoint.done",
+    "settle.reopened",
+    "close.stopped",
+    "close.emptied",
+    "close.left",
+];
+
+/// Bugs that the harness must find when they are planted.
+pub const SABOTAGES: &[(&str, &str)] = &[
+    ("ack-before-commit", "a request is answered as done although its group was rolled back"),
+    ("no-sync", "FULL runs as OFF"),
+    ("no-guard", "the lock guard takes no locks"),
+    ("no-check", "the row check is not compared"),
+    ("no-mark", "the high-water mark is not compared when a store is opened"),
+    ("mark-early", "the high-water mark is written before the commit"),
+    ("stale-cache", "commits of other processes do not reach the cache"),
+    ("fill-anyway", "a value read before a write is cached after it"),
+    ("no-reliance", "a transaction's reads are not checked when it commits"),
+    ("no-range-reliance", "a transaction's listings are not checked when it commits"),
+    ("half-group", "a failed request of a group is not undone"),
+    ("split-commit", "a request of several changes is committed in two parts"),
+    ("lost-increment", "an update reads its key outside of the write transaction"),
+    ("unknown-is-done", "a COMMIT that failed counts as done"),
+    ("unknown-is-failed", "a COMMIT that failed counts as not done"),
+    ("early-answer", "waiters are answered before the cache knows of their commit"),
+    ("forget-to-wake", "a leader hands over to nobody"),
+    ("keep-ballast", "a full disk does not release the ballast"),
+    ("log-removed-anyway", "nobody notices that the log was removed or replaced"),
+    ("read-two-snapshots", "the keys of one get_many are read one after the other"),
+];
+
+#[cfg(feature = "harness")]
+mod active {
+    use super::{Event, SABOTAGES};
+    use std::cell::Cell;
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::sync::{OnceLock, PoisonError, RwLock};
+
+    type Hook = Box<dyn Fn(&Event<'_>) -> io::Result<()> + Send + Sync>;
+
+    static HOOK: RwLock<Option<Hook>> = RwLock::new(None);
+    static HOOKED: AtomicBool = AtomicBool::new(false);
+    static VFS: RwLock<Option<String>> = RwLock::new(None);
+    static SINGLE_THREADED: AtomicBool = AtomicBool::new(false);
+    /// The time in milliseconds since the epoch; 0 leaves the clock alone.
+    static NOW_MS: AtomicI64 = AtomicI64::new(0);
+
+    thread_local! {
+        /// What a hook does to a store must not come back to it.
+        static INSIDE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Calls `hook` at every event from now on; an error that it answers is the outcome of the step.
+    pub fn watch(hook: impl Fn(&Event<'_>) -> io::Result<()> + Send + Sync + 'static) {
+        *HOOK.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+        HOOKED.store(true, Ordering::SeqCst);
+    }
+
+    /// Calls no hook from now on.
+    pub fn unwatch() {
+        HOOKED.store(false, Ordering::SeqCst);
+        *HOOK.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Opens stores through this SQLite VFS from now on; nothing is the default one.
+    pub fn use_vfs(name: Option<&str>) {
+        *VFS.write().unwrap_or_else(PoisonError::into_inner) = name.map(str::to_owned);
+    }
+
+    /// Stores that are opened from now on start no thread: checkpoints happen only inside of writes and of closing.
+    pub fn use_one_thread(alone: bool) {
+        SINGLE_THREADED.store(alone, Ordering::SeqCst);
+    }
+
+    /// Stops the clock at a time in milliseconds since the epoch; 0 lets it go on.
+    pub fn set_clock(now_ms: i64) {
+        NOW_MS.store(now_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn event(event: &Event<'_>) -> io::Result<()> {
+        if !HOOKED.load(Ordering::Relaxed) || INSIDE.get() {
+            return Ok(());
+        }
+        INSIDE.set(true);
+        let answer = HOOK.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(Ok(()), |hook| hook(event));
+        INSIDE.set(false);
+        answer
+    }
+
+    pub(crate) fn vfs() -> Option<String> {
+        VFS.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn one_thread() -> bool {
+        SINGLE_THREADED.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn now_ms() -> Option<i64> {
+        Some(NOW_MS.load(Ordering::Relaxed)).filter(|now_ms| *now_ms != 0)
+    }
+
+    /// Whether this bug is planted, by the environment variable `LLMSPELL_SABOTAGE`.
+    pub(crate) fn sabotaged(bug: &str) -> bool {
+        static PLANTED: OnceLock<Option<String>> = OnceLock::new();
+        debug_assert!(SABOTAGES.iter().any(|(name, _)| *name == bug), "{bug} is not in the list");
+        PLANTED.get_or_init(|| std::env::var("LLMSPELL_SABOTAGE").ok()).as_deref() == Some(bug)
+    }
+}
+
+#[cfg(feature = "harness")]
+pub(crate) use active::{event, now_ms, one_thread, sabotaged, vfs};
+#[cfg(feature = "harness")]
+pub use active::{set_clock, unwatch, use_one_thread, use_vfs, watch};
+
+#[cfg(not(feature = "harness"))]
+mod absent {
+    use super::Event;
+    use std::io;
+
+    #[inline(always)]
+    #[allow(clippy::unnecessary_wraps)] // its twin fails when told to
+    pub(crate) fn event(_: &Event<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn vfs() -> Option<String> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn one_thread() -> bool {
+        false
+    }
+
+    #[inline(always)]
+    pub(crate) fn now_ms() -> Option<i64> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn sabotaged(_: &str) -> bool {
+        false
+    }
+}
+
+#[cfg(not(feature = "harness"))]
+pub(crate) use absent::{event, now_ms, one_thread, sabotaged, vfs};
+
+/// Passes a named point.
+pub(crate) fn point(name: &'static str) -> io::Result<()> {
+    #[cfg(feature = "harness")]
+    debug_assert!(POINTS.contains(&name), "{name} is not in the list");
+    event(&Event::Point(name))
+}

@@ -1,0 +1,66 @@
+//! Plants each bug in turn and looks for the stage that catches it.
+
+use crate::run::{Ended, Request, apart};
+use crate::stage::{Failure, Size};
+use crate::stages;
+use llmspell_state_persistence::harness::SABOTAGES;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A planted bug and the stage that has caught it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Caught {
+    /// The bug's name.
+    pub bug: String,
+    /// What it does.
+    pub what: String,
+    /// The stage; nothing where no stage has.
+    pub by: Option<String>,
+    /// The first line of what it said.
+    pub said: String,
+    /// How long that took, in seconds.
+    pub seconds: f64,
+}
+
+/// The stages that are most likely to catch a bug; all others follow.
+const LIKELY: &[(&str, &str)] = &[];
+
+/// Longer than any stage takes in its small size.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Plants every bug, or the one of that name.
+pub fn run(only: Option<&str>, seed: u64) -> Result<Vec<Caught>, Failure> {
+    let mut all = Vec::new();
+    for (bug, what) in SABOTAGES.iter().filter(|(bug, _)| only.is_none_or(|only| only == *bug)) {
+        let caught = hunt(bug, what, seed)?;
+        println!("{bug}: {} ({:.0} s): {}", caught.by.as_deref().unwrap_or("NOT CAUGHT"), caught.seconds, caught.said);
+        all.push(caught);
+    }
+    Ok(all)
+}
+
+fn hunt(bug: &'static str, what: &str, seed: u64) -> Result<Caught, Failure> {
+    let mut caught = Caught { bug: bug.into(), what: what.into(), by: None, said: String::new(), seconds: 0.0 };
+    let likely = LIKELY.iter().filter(|(planted, _)| *planted == bug).map(|(_, stage)| *stage);
+    let mut order: Vec<&'static str> = likely.collect();
+    // The host languages' modules are built without the bugs.
+    order.extend(stages::ALL.iter().map(|stage| stage.name).filter(|name| !["python", "lua"].contains(name)));
+    let mut tried: Vec<&str> = Vec::new();
+    for stage in order {
+        if tried.contains(&stage) {
+            continue;
+        }
+        tried.push(stage);
+        let request = Request { stage, size: Size::Small, seed, sabotage: Some(bug), patience: PATIENCE };
+        let (ended, took) = apart(&request)?;
+        caught.seconds += took.as_secs_f64();
+        caught.said = match ended {
+            Ended::Held(_) => continue,
+            Ended::Hung => "it hung".into(),
+            Ended::Broke(text) => text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().into(),
+        };
+        caught.by = Some(stage.into());
+        break;
+    }
+    Ok(caught)
+}
