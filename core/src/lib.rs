@@ -40,6 +40,7 @@ mod scope;
 mod session;
 mod state;
 mod store;
+mod sync;
 mod transaction;
 pub mod value;
 

@@ -5,8 +5,9 @@
 
 use crate::Entry;
 use crate::engine::ScopeId;
+use crate::sync::{Mutex, MutexGuard};
 use hashbrown::HashTable;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Most shards; fewer where each would have less than [`SHARD_BYTES`].

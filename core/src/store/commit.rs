@@ -1,23 +1,34 @@
 //! Commit groups: whoever finds the writer free leads, commits what waits together with its own request, and answers
 //! everybody. A lone caller pays for no other thread, many callers share one commit and one sync.
 
-use super::Store;
-use super::request::{Request, Response};
-use crate::{Error, ErrorKind, Result, limits};
+use crate::limits;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+/// Whoever commits what the queue gathers.
+pub(crate) trait Writer {
+    /// What callers ask for.
+    type Request: Default;
+    /// What they are told.
+    type Answer;
+    /// Bytes that wait with a request in the queue.
+    fn footprint(request: &Self::Request) -> usize;
+    /// Commits a group and answers each request, in their order. Never called twice at once.
+    fn commit(&self, group: Vec<Self::Request>) -> Vec<Self::Answer>;
+    /// The answer to a request of which nobody knows what became of it.
+    fn unknown() -> Self::Answer;
+}
 
 /// Requests that wait for the writer.
-#[derive(Default)]
-pub(crate) struct Commits {
-    queue: Mutex<Queue>,
+pub(crate) struct Commits<W: Writer> {
+    queue: Mutex<Queue<W>>,
     room: Condvar,
 }
 
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Arc<Ticket>>,
+struct Queue<W: Writer> {
+    waiting: VecDeque<Arc<Ticket<W>>>,
     bytes: usize,
     /// Callers for whom there is no room. Waking nobody would still cost a system call.
     outside: usize,
@@ -26,27 +37,30 @@ struct Queue {
 }
 
 /// The place of one waiting caller.
-struct Ticket {
+struct Ticket<W: Writer> {
     bytes: usize,
-    stage: Mutex<Stage>,
+    stage: Mutex<Stage<W>>,
     moved: Condvar,
 }
 
-enum Stage {
-    Waiting(Request),
+enum Stage<W: Writer> {
+    Waiting(W::Request),
     /// In a leader's hands.
     Taken,
     /// The caller leads from now on, its own request first.
-    Leads(Request),
-    Answered(Result<Response>),
+    Leads(W::Request),
+    Answered(W::Answer),
 }
 
-impl Ticket {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+/// Requests in a leader's hands, each with its caller's place.
+type Group<W> = Vec<(Arc<Ticket<W>>, <W as Writer>::Request)>;
+
+impl<W: Writer> Ticket<W> {
+    fn stage(&self) -> MutexGuard<'_, Stage<W>> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Request> {
+    fn take(&self) -> Option<W::Request> {
         let mut stage = self.stage();
         match std::mem::replace(&mut *stage, Stage::Taken) {
             Stage::Waiting(request) => Some(request),
@@ -57,8 +71,8 @@ impl Ticket {
         }
     }
 
-    fn answer(&self, result: Result<Response>) {
-        *self.stage() = Stage::Answered(result);
+    fn answer(&self, answer: W::Answer) {
+        *self.stage() = Stage::Answered(answer);
         self.moved.notify_one();
     }
 
@@ -72,14 +86,21 @@ impl Ticket {
     }
 }
 
-impl Commits {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl<W: Writer> Default for Commits<W> {
+    fn default() -> Self {
+        let queue = Queue { waiting: VecDeque::new(), bytes: 0, outside: 0, led: false };
+        Self { queue: Mutex::new(queue), room: Condvar::new() }
+    }
+}
+
+impl<W: Writer> Commits<W> {
+    fn queue(&self) -> MutexGuard<'_, Queue<W>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Commits a request, alone or with others, and tells what came of it.
-    pub(crate) fn submit(&self, store: &Store, request: Request) -> Result<Response> {
-        let bytes = request.footprint();
+    pub(crate) fn submit(&self, writer: &W, request: W::Request) -> W::Answer {
+        let bytes = W::footprint(&request);
         let mut queue = self.queue();
         while queue.waiting.len() >= limits::QUEUE_REQUESTS
             || (queue.bytes + bytes > limits::QUEUE_BYTES && queue.bytes > 0)
@@ -91,7 +112,7 @@ impl Commits {
         if !queue.led {
             queue.led = true;
             drop(queue);
-            return self.lead(store, request, bytes);
+            return self.lead(writer, request, bytes);
         }
         let ticket = Arc::new(Ticket { bytes, stage: Mutex::new(Stage::Waiting(request)), moved: Condvar::new() });
         queue.waiting.push_back(Arc::clone(&ticket));
@@ -100,10 +121,10 @@ impl Commits {
         let mut stage = ticket.stage();
         loop {
             match std::mem::replace(&mut *stage, Stage::Taken) {
-                Stage::Answered(result) => return result,
+                Stage::Answered(answer) => return answer,
                 Stage::Leads(request) => {
                     drop(stage);
-                    return self.lead(store, request, bytes);
+                    return self.lead(writer, request, bytes);
                 }
                 waiting => {
                     *stage = waiting;
@@ -114,28 +135,28 @@ impl Commits {
     }
 
     /// Commits the leader's own request with what waits, then a bounded number of groups for others, and hands over.
-    fn lead(&self, store: &Store, own: Request, bytes: usize) -> Result<Response> {
+    fn lead(&self, writer: &W, own: W::Request, bytes: usize) -> W::Answer {
         let mut group = self.gather(limits::GROUP_REQUESTS - 1, limits::GROUP_BYTES.saturating_sub(bytes));
         let mut requests = vec![own];
         requests.extend(group.iter_mut().map(|(_, request)| std::mem::take(request)));
-        let mut results = commit(store, requests).into_iter();
-        let own = results.next().unwrap_or_else(|| Err(Error::closed("the store")));
-        answer(group, results);
+        let mut answers = commit(writer, requests);
+        let own = answers.next().unwrap_or_else(W::unknown);
+        answer(group, answers);
         for _ in 0..limits::LEADER_GROUPS {
             let mut group = self.gather(limits::GROUP_REQUESTS, limits::GROUP_BYTES);
             if group.is_empty() {
                 break;
             }
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
-            let results = commit(store, requests);
-            answer(group, results);
+            let answers = commit(writer, requests);
+            answer(group, answers);
         }
         self.hand_over();
         own
     }
 
     /// Takes waiting requests, at least one if there is one, as far as the bounds allow.
-    fn gather(&self, most: usize, most_bytes: usize) -> Vec<(Arc<Ticket>, Request)> {
+    fn gather(&self, most: usize, most_bytes: usize) -> Group<W> {
         let mut queue = self.queue();
         let (mut group, mut bytes) = (Vec::new(), 0);
         while group.len() < most
@@ -166,29 +187,21 @@ impl Commits {
         self.let_in(&queue);
     }
 
-    fn let_in(&self, queue: &Queue) {
+    fn let_in(&self, queue: &Queue<W>) {
         if queue.outside > 0 {
             self.room.notify_all();
         }
     }
 }
 
-fn answer(group: Vec<(Arc<Ticket>, Request)>, results: impl IntoIterator<Item = Result<Response>>) {
-    for ((ticket, _), result) in group.into_iter().zip(results) {
-        ticket.answer(result);
+fn answer<W: Writer>(group: Group<W>, answers: impl Iterator<Item = W::Answer>) {
+    for ((ticket, _), answer) in group.into_iter().zip(answers) {
+        ticket.answer(answer);
     }
 }
 
 /// Commits a group. Whatever happens there is an answer for everybody: a panic must not leave anybody waiting.
-fn commit(store: &Store, requests: Vec<Request>) -> Vec<Result<Response>> {
-    let count = requests.len();
-    catch_unwind(AssertUnwindSafe(|| store.commit(requests))).unwrap_or_else(|_| {
-        let broken = || {
-            Error::new(
-                ErrorKind::CommitUnknown,
-                "the writer failed unexpectedly; read the keys again to know what is stored",
-            )
-        };
-        (0..count).map(|_| Err(broken())).collect()
-    })
+fn commit<W: Writer>(writer: &W, requests: Vec<W::Request>) -> impl Iterator<Item = W::Answer> {
+    let answers = catch_unwind(AssertUnwindSafe(|| writer.commit(requests))).unwrap_or_default();
+    answers.into_iter().chain(std::iter::repeat_with(W::unknown))
 }

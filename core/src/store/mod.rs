@@ -9,22 +9,23 @@ pub(crate) mod snapshot;
 
 use self::apply::{Apply, Published, Rules};
 use self::cache::Cache;
-use self::commit::Commits;
+use self::commit::{Commits, Writer};
 use self::request::{Action, Request, Response};
 use self::snapshot::{Extent, Page};
 use crate::engine::{Engine, Head, Newest, Range, ScopeId};
 use crate::key::{Key, Pattern, ScopeName};
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 use crate::{Document, Entry, Error, ErrorKind, Result, StateConfig, clock, fork, limits};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// An open database with everything that its handles share.
 pub(crate) struct Store {
     engine: Box<dyn Engine>,
     config: StateConfig,
     cache: Cache,
-    commits: Commits,
+    commits: Commits<Self>,
     /// The stamp up to which the cache is known to be true.
     seen: AtomicU64,
     /// The end of the log up to which it is.
@@ -44,7 +45,7 @@ impl Store {
             cache: Cache::new(config.cache_size_mb << 20),
             commits: Commits::default(),
             seen: AtomicU64::new(engine.stamp()),
-            known: Mutex::default(),
+            known: Mutex::new(Head::default()),
             generation: fork::generation(),
             engine,
             config,
@@ -276,7 +277,52 @@ impl Store {
         self.commits.submit(self, request)
     }
 
-    /// Commits a group; each request stands or falls alone. Only the leader calls it.
+    /// After a commit that may or may not be stored: nothing that was cached counts any more.
+    fn distrust(&self) {
+        let mut known = self.known();
+        // Where this fails too, the next successful read of the log's end starts from the older one.
+        let _ = self.engine.read(&mut |reads| {
+            *known = reads.head()?;
+            Ok(())
+        });
+        // Afterwards, or a value from before the new end could be taken in in between.
+        self.cache.clear();
+    }
+
+    /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its
+    /// own write.
+    fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
+        let mut known = self.known();
+        let followed = known.seq == start.seq;
+        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
+        if followed || known.seq == end.seq {
+            let keep = published.len() <= PUBLISHED_ROWS;
+            for (scope, key, entry) in published {
+                if keep {
+                    self.cache.publish(scope, &key, entry);
+                } else {
+                    self.cache.forget(scope, &key);
+                }
+            }
+        }
+        if followed {
+            *known = end;
+            if let Some(stamp) = stamp {
+                self.seen.store(stamp, Ordering::Release);
+            }
+        }
+    }
+}
+
+impl Writer for Store {
+    type Request = Request;
+    type Answer = Result<Response>;
+
+    fn footprint(request: &Request) -> usize {
+        request.footprint()
+    }
+
+    /// Each request stands or falls alone.
     fn commit(&self, requests: Vec<Request>) -> Vec<Result<Response>> {
         let count = requests.len();
         let mut requests = Some(requests);
@@ -323,40 +369,11 @@ impl Store {
         }
     }
 
-    /// After a commit that may or may not be stored: nothing that was cached counts any more.
-    fn distrust(&self) {
-        let mut known = self.known();
-        // Where this fails too, the next successful read of the log's end starts from the older one.
-        let _ = self.engine.read(&mut |reads| {
-            *known = reads.head()?;
-            Ok(())
-        });
-        // Afterwards, or a value from before the new end could be taken in in between.
-        self.cache.clear();
-    }
-
-    /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its
-    /// own write.
-    fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
-        let mut known = self.known();
-        let followed = known.seq == start.seq;
-        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
-        if followed || known.seq == end.seq {
-            let keep = published.len() <= PUBLISHED_ROWS;
-            for (scope, key, entry) in published {
-                if keep {
-                    self.cache.publish(scope, &key, entry);
-                } else {
-                    self.cache.forget(scope, &key);
-                }
-            }
-        }
-        if followed {
-            *known = end;
-            if let Some(stamp) = stamp {
-                self.seen.store(stamp, Ordering::Release);
-            }
-        }
+    fn unknown() -> Result<Response> {
+        Err(Error::new(
+            ErrorKind::CommitUnknown,
+            "the writer failed unexpectedly; read the keys again to know what is stored",
+        ))
     }
 }
 
