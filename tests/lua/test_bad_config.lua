@@ -96,6 +96,15 @@ tests["45 settings that are unknown, of the wrong type, or out of range"] = func
   fails("Invalid", "bad argument #2 to 'open'", State.open, "a.db", "FULL")
 end
 
+tests["whole floats are whole numbers, as 128 / 2 is in Lua 5.3"] = function()
+  local state = State.open { cache_size_mb = 128 / 2, busy_timeout_ms = 1e3, max_value_bytes = 2 ^ 20 }
+  state:set("k", 1)
+  equal(state:get("k"), 1)
+  fails("Invalid", { "'cache_size_mb' takes a whole number of at least 0, not 1.5" }, State.open, { cache_size_mb = 3 / 2 })
+  fails("Invalid", { "'cache_size_mb' takes", "not -64" }, State.open, { cache_size_mb = -128 / 2 })
+  fails("Invalid", { "'exclusive' takes true or false, not 1" }, State.open, { exclusive = 1 })
+end
+
 tests["46 settings that contradict each other"] = function()
   with_folder(function(folder)
     fails("Invalid", { "enable_wal", "exclusive" }, State.open, folder .. "/a.db", { enable_wal = false })

@@ -110,4 +110,19 @@ tests["names of scopes follow the same rules"] = function()
   fails("Invalid", "empty", tx.scope, tx, "")
 end
 
+tests["get_many refuses tables that are no arrays, and names the place"] = function()
+  local state = support.state { a = 1, b = 2 }
+  local tx = state:transaction()
+  for _, handle in ipairs { state, state:scope("s"), tx } do
+    fails("Invalid", { "bad argument #1 to 'get_many'", "item 2", "missing" }, handle.get_many, handle, { "a", nil, "b" })
+    fails("Invalid", { "array items and the key \"x\"" }, handle.get_many, handle, { "a", x = "b" })
+    fails("Invalid", { "the key \"a\"" }, handle.get_many, handle, { a = "b" })
+    fails("Invalid", { "the key 0 is a number" }, handle.get_many, handle, { [0] = "a", "b" })
+    fails("Invalid", { "the key 1.5 is a number" }, handle.get_many, handle, { [1.5] = "a" })
+    fails("Invalid", { "a key is a boolean" }, handle.get_many, handle, { [true] = "a" })
+  end
+  equal(state:get_many({}), {})
+  equal(state:get_many(setmetatable({ "b", "a" }, { __index = error, __len = error })), { a = 1, b = 2 })
+end
+
 return tests

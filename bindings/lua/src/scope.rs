@@ -78,7 +78,7 @@ fn entry(call: &Call) -> Returned {
 fn get_many(call: &Call) -> Returned {
     let target = call.target()?;
     call.check_table(2)?;
-    let keys = (1..=call.raw_len(2)).map(|n| item_text(call, n)).collect::<Result<Vec<&str>, _>>()?;
+    let keys = value::read_texts(call, 2).map_err(|problem| call.bad_argument(2, &problem))?;
     let entries = on!(target, handle => handle.get_many(&keys))?;
     let found = keys.iter().zip(&entries).filter_map(|(key, entry)| entry.as_ref().map(|entry| (*key, entry)));
     let found = found.map(|(key, entry)| Ok((key, value::readable(entry.document())?)));
@@ -92,15 +92,6 @@ fn get_many(call: &Call) -> Returned {
         }
     })?;
     Ok(1)
-}
-
-/// Item `n` of the array of keys at index 2.
-fn item_text(call: &Call, n: usize) -> Result<&str, Failure> {
-    call.push_item(2, n);
-    let text = value::text(call, -1);
-    let kind = call.kind_name(-1);
-    call.pop(1);
-    text.ok_or_else(|| call.bad_argument(2, &format!("item {n} is not a key: UTF-8 string expected, got {kind}")))
 }
 
 fn set(call: &Call) -> Returned {

@@ -42,15 +42,28 @@ pub(crate) fn read_members(stack: &Stack, index: c_int, max_bytes: usize) -> Res
     stack.push_nil();
     while stack.next(index) {
         let mut writer = Writer::new(max_bytes);
-        let mut walk = Walk { stack: *stack, writer: &mut writer };
         let Some(key) = text(stack, -2) else {
-            return Err(walk.bad_member().into());
+            return Err(bad_member(*stack).into());
         };
-        walk.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
+        Walk { stack: *stack, writer: &mut writer }.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
         members.push((key, writer.finish()));
         stack.pop(1);
     }
     Ok(members)
+}
+
+/// The texts of the array at `index`, or what is wrong with it. They live as long as the table stays on the stack.
+pub(crate) fn read_texts(stack: &Stack, index: c_int) -> Result<Vec<&str>, String> {
+    stack.push_nil();
+    let len = if stack.next(index) { count_rest(*stack, index, 0)? } else { 0 };
+    (1..=len)
+        .map(|n| {
+            stack.push_item(index, n);
+            let (text, kind) = (text(stack, -1), stack.kind_name(-1));
+            stack.pop(1);
+            text.ok_or_else(|| format!("item {n} is not a key: UTF-8 string expected, got {kind}"))
+        })
+        .collect()
 }
 
 /// A walk over a Lua value. Calls nothing that can raise, for the writer is alive.
@@ -107,10 +120,10 @@ impl Walk<'_> {
             return Ok(());
         }
         match stack.kind(-2) {
-            ffi::LUA_TSTRING if marked => Err(ValueError::invalid(format!("an array has the key {}", self.key_text()))),
+            ffi::LUA_TSTRING if marked => Err(ValueError::invalid(format!("an array has the key {}", key_text(stack)))),
             ffi::LUA_TSTRING => self.object(index),
             ffi::LUA_TNUMBER => self.array(index),
-            _ => Err(self.bad_key()),
+            _ => Err(ValueError::invalid(bad_key(stack))),
         }
     }
 
@@ -119,7 +132,7 @@ impl Walk<'_> {
         let stack = self.stack;
         self.writer.begin_object()?;
         loop {
-            let Some(key) = text(&stack, -2) else { return Err(self.bad_member()) };
+            let Some(key) = text(&stack, -2) else { return Err(bad_member(stack)) };
             self.writer.key(key)?;
             self.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
             stack.pop(1);
@@ -137,14 +150,14 @@ impl Walk<'_> {
         self.writer.begin_array()?;
         let mut written = 0;
         let mut more = true;
-        while more && self.position() == Some(written + 1) {
+        while more && position(stack) == Some(written + 1) {
             written += 1;
             self.value(stack.top()).map_err(|e| e.at(Step::Index(written)))?;
             stack.pop(1);
             more = stack.next(table);
         }
         if more {
-            let len = self.count_rest(table, written)?;
+            let len = count_rest(stack, table, written).map_err(ValueError::invalid)?;
             for n in written + 1..=len {
                 stack.push_item(table, n);
                 self.value(stack.top()).map_err(|e| e.at(Step::Index(n)))?;
@@ -154,71 +167,71 @@ impl Walk<'_> {
         self.writer.end_array();
         Ok(())
     }
+}
 
-    /// The length of an array of which `seen` items and the pair on top are known: its keys must be exactly 1 to n.
-    fn count_rest(&self, table: c_int, mut seen: usize) -> Result<usize, ValueError> {
-        let mut last = 0;
-        loop {
-            last = last.max(self.position().ok_or_else(|| self.bad_key())?);
-            seen += 1;
-            self.stack.pop(1);
-            if !self.stack.next(table) {
-                break;
-            }
-        }
-        if last == seen {
-            return Ok(seen);
-        }
-        let missing = (1..=last).find(|n| {
-            self.stack.push_item(table, *n);
-            let missing = self.stack.is_missing(-1);
-            self.stack.pop(1);
-            missing
-        });
-        Err(ValueError::invalid(format!(
-            "item {} of an array of {last} is missing; State.null fills a hole, string keys make an object",
-            missing.unwrap_or(last)
-        )))
-    }
-
-    /// The key below the top, when it can be an array's.
-    fn position(&self) -> Option<usize> {
-        let key = self.stack.integer(-2)?;
-        // More items than that do not fit into memory, and Lua 5.1 counts with an int.
-        usize::try_from(key).ok().filter(|n| (1..1 << 31).contains(n))
-    }
-
-    #[cold]
-    fn bad_key(&self) -> ValueError {
-        ValueError::invalid(match self.stack.kind(-2) {
-            ffi::LUA_TSTRING => {
-                format!("array items and the key {} in one table; use one or the other", self.key_text())
-            }
-            ffi::LUA_TNUMBER => format!(
-                "the key {} is a number; the keys of an array are 1 to n, those of an object are strings",
-                self.key_text()
-            ),
-            _ => format!("a key is a {}; the keys of an object are strings", self.stack.kind_name(-2)),
-        })
-    }
-
-    #[cold]
-    fn bad_member(&self) -> ValueError {
-        match self.stack.kind(-2) {
-            ffi::LUA_TSTRING => ValueError::invalid(format!("the key {} is not valid UTF-8", self.key_text())),
-            _ => self.bad_key(),
+/// The length of an array of which `seen` items and the pair on top are known: its keys must be exactly 1 to n.
+fn count_rest(stack: Stack, table: c_int, mut seen: usize) -> Result<usize, String> {
+    let mut last = 0;
+    loop {
+        last = last.max(position(stack).ok_or_else(|| bad_key(stack))?);
+        seen += 1;
+        stack.pop(1);
+        if !stack.next(table) {
+            break;
         }
     }
+    if last == seen {
+        return Ok(seen);
+    }
+    let missing = (1..=last).find(|n| {
+        stack.push_item(table, *n);
+        let missing = stack.is_missing(-1);
+        stack.pop(1);
+        missing
+    });
+    Err(format!(
+        "item {} of an array of {last} is missing; State.null fills a hole, string keys make an object",
+        missing.unwrap_or(last)
+    ))
+}
 
-    /// The key below the top, shortened for a message.
-    #[cold]
-    fn key_text(&self) -> String {
-        match (self.stack.bytes(-2), self.stack.number(-2)) {
-            (Some(bytes), _) => format!("\"{:.40}\"", bytes.escape_ascii().to_string()),
-            (_, Some(Number::Int(int))) => int.to_string(),
-            (_, Some(Number::Float(float))) => float.to_string(),
-            _ => String::new(),
+/// The key below the top, when it can be an array's.
+fn position(stack: Stack) -> Option<usize> {
+    let key = stack.integer(-2)?;
+    // More items than that do not fit into memory, and Lua 5.1 counts with an int.
+    usize::try_from(key).ok().filter(|n| (1..1 << 31).contains(n))
+}
+
+#[cold]
+fn bad_key(stack: Stack) -> String {
+    match stack.kind(-2) {
+        ffi::LUA_TSTRING => {
+            format!("array items and the key {} in one table; use one or the other", key_text(stack))
         }
+        ffi::LUA_TNUMBER => format!(
+            "the key {} is a number; the keys of an array are 1 to n, those of an object are strings",
+            key_text(stack)
+        ),
+        _ => format!("a key is a {}; the keys of an object are strings", stack.kind_name(-2)),
+    }
+}
+
+#[cold]
+fn bad_member(stack: Stack) -> ValueError {
+    ValueError::invalid(match stack.kind(-2) {
+        ffi::LUA_TSTRING => format!("the key {} is not valid UTF-8", key_text(stack)),
+        _ => bad_key(stack),
+    })
+}
+
+/// The key below the top, shortened for a message.
+#[cold]
+fn key_text(stack: Stack) -> String {
+    match (stack.bytes(-2), stack.number(-2)) {
+        (Some(bytes), _) => format!("\"{:.40}\"", bytes.escape_ascii().to_string()),
+        (_, Some(Number::Int(int))) => int.to_string(),
+        (_, Some(Number::Float(float))) => float.to_string(),
+        _ => String::new(),
     }
 }
 
