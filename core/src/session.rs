@@ -2,10 +2,11 @@
 
 use crate::engine::sqlite::{Sqlite, file};
 use crate::store::Store;
+use crate::sync::AtomicBool;
 use crate::{Error, Result, StateConfig, fork};
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One opening of a store, shared by every handle that comes from it.
@@ -57,8 +58,7 @@ impl Session {
             config.persistence_path = None;
         }
         let Some(path) = &config.persistence_path else {
-            let store = Store::new(Box::new(Sqlite::open(None, &config)?), config)?;
-            return Ok(Self { store: Arc::new(store), closed: AtomicBool::new(false) });
+            return Ok(Self::alone(Store::new(Box::new(Sqlite::open(None, &config)?), config)?));
         };
         let path = file::resolve(path, &config)?;
         config.persistence_path = Some(path.clone());
@@ -77,6 +77,11 @@ impl Session {
         let store = Arc::new(Store::new(Box::new(engine), config)?);
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
         Ok(Self { store, closed: AtomicBool::new(false) })
+    }
+
+    /// The only session of a store that no other opening can join.
+    pub(crate) fn alone(store: Store) -> Self {
+        Self { store: Arc::new(store), closed: AtomicBool::new(false) }
     }
 
     /// The store, as long as this session is open and in the process that opened it.

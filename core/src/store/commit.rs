@@ -1,6 +1,7 @@
 //! Commit groups: whoever finds the writer free leads, commits what waits together with its own request, and answers
 //! everybody. A lone caller pays for no other thread, many callers share one commit and one sync.
 
+use crate::harness::sabotaged;
 use crate::limits;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -180,7 +181,9 @@ impl<W: Writer> Commits<W> {
         match queue.waiting.pop_front() {
             Some(ticket) => {
                 queue.bytes -= ticket.bytes;
-                ticket.make_leader();
+                if !sabotaged("forget-to-wake") {
+                    ticket.make_leader();
+                }
             }
             None => queue.led = false,
         }
