@@ -18,6 +18,7 @@ step ruff format --check .
 step ruff check .
 step mypy
 step stubtest llmspell_state --concise
+step scripts/stubs.sh --check
 if command -v luacheck >/dev/null; then
     step luacheck --quiet --no-color lua tests/lua examples benches
 else

@@ -137,7 +137,7 @@ class Scope:
         """
         Removes a key and returns its value, or `missing` when it is not there.
         """
-    def transact(self, /, fn: "collections.abc.Callable[[Transaction], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any":
+    def transact(self, /, fn: "collections.abc.Callable[[typing.Any], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any":
         """
         Runs `fn` with a transaction and commits; runs it again, up to `attempts` times, when another writer was faster.
         """

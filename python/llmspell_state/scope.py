@@ -39,7 +39,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         When another writer was faster, everything ``fn`` did is forgotten and it runs again, up to ``attempts`` times;
         so it should change nothing outside the transaction. An exception rolls back.
         """
-        result: _T = super().transact(lambda native: fn(Transaction(native)), attempts=attempts)
+        result: _T = super().transact(fn, attempts=attempts)
         return result
 
     def __repr__(self) -> str:

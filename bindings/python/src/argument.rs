@@ -1,10 +1,11 @@
 //! Arguments, checked for their type once at the door. What they may contain is the core's business.
 
-use crate::error::{invalid, wrong_type};
+use crate::error::{invalid, invalid_type, wrong_type};
 use crate::value;
 use llmspell_state_persistence::{Document, Number, Select};
 #[cfg(feature = "stubs")]
 use pyo3::PyTypeInfo;
+use pyo3::conversion::FromPyObjectOwned;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
@@ -30,12 +31,16 @@ pub(crate) fn select(pattern: &str, after: Option<After<'_>>, limit: Option<Limi
     }
 }
 
-/// A whole number from 0.
-fn natural(what: &str, object: &Bound<'_, PyAny>) -> PyResult<u64> {
+/// A whole number in the range that `range` names.
+fn whole<'py, T: FromPyObjectOwned<'py>>(what: &str, range: &str, object: &Bound<'py, PyAny>) -> PyResult<T> {
     if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
         return Err(wrong_type(what, "an int", object));
     }
-    object.extract().map_err(|_| invalid(format!("{what} takes an int from 0 to 2**64 - 1, not {object}")))
+    object.extract().map_err(|_| outside(what, range, object))
+}
+
+fn outside(what: &str, range: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    invalid(format!("{what} takes an int from {range}, not {object}"))
 }
 
 macro_rules! text_arguments {
@@ -62,6 +67,11 @@ pub(crate) fn pattern<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     text("pattern", object.as_borrowed())
 }
 
+/// The argument `reverse`, a function since it has a default.
+pub(crate) fn reverse(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.extract().map_err(|_| wrong_type("reverse", "a bool", object))
+}
+
 macro_rules! natural_arguments {
     ($($name:ident: $what:literal),*) => {$(
         #[doc = concat!("The argument `", $what, "`.")]
@@ -74,7 +84,7 @@ macro_rules! natural_arguments {
             const INPUT_TYPE: PyStaticExpr = PyInt::TYPE_HINT;
 
             fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-                natural($what, &object).map(Self)
+                whole($what, "0 to 2**64 - 1", &object).map(Self)
             }
         }
     )*};
@@ -88,10 +98,52 @@ impl FromPyObject<'_, '_> for Attempts {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        match u32::try_from(natural("attempts", &object)?) {
-            Ok(attempts) if attempts > 0 => Ok(Self(attempts)),
-            _ => Err(invalid(format!("attempts takes an int from 1 to 2**32 - 1, not {}", *object))),
+        const RANGE: &str = "1 to 2**32 - 1";
+        match whole("attempts", RANGE, &object)? {
+            0 => Err(outside("attempts", RANGE, &object)),
+            attempts => Ok(Self(attempts)),
         }
+    }
+}
+
+macro_rules! function_arguments {
+    ($($name:ident: $what:literal),*) => {$(
+        #[doc = concat!("The argument `", $what, "`.")]
+        pub(crate) struct $name(pub(crate) Py<PyAny>);
+
+        impl FromPyObject<'_, '_> for $name {
+            type Error = PyErr;
+
+            fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+                if object.is_callable() {
+                    Ok(Self(object.to_owned().unbind()))
+                } else {
+                    Err(wrong_type($what, "a function", &object))
+                }
+            }
+        }
+    )*};
+}
+function_arguments! { Function: "fn", Hook: "default" }
+
+impl Hook {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+}
+
+impl Function {
+    /// What the function answers. An async one answers before it has done anything, so it is refused.
+    pub(crate) fn call<'py>(&self, argument: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = argument.py();
+        let answer = self.0.bind(py).call1((argument,))?;
+        if !value::is_async(&answer)? {
+            return Ok(answer);
+        }
+        if answer.hasattr("close")? {
+            answer.call_method0("close")?; // else the interpreter warns that nobody awaited it
+        }
+        Err(invalid_type(py, "fn takes a plain function, not an async one, whose answer would have to be awaited"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Python functions that the core calls back, in the thread that made the call and without any lock of the core.
 
+use crate::argument::{Function, Hook};
 use crate::error::Failure;
 use crate::value;
 use llmspell_state_persistence::{Document, Entry};
@@ -8,29 +9,29 @@ use pyo3::types::{PyDict, PyList};
 
 /// The function of `modify`.
 pub(crate) struct Update {
-    function: Py<PyAny>,
+    function: Function,
     /// What the function gets when the key is missing; nothing means `None`.
     default: Option<Py<PyAny>>,
-    hook: Option<Py<PyAny>>,
+    hook: Option<Hook>,
     max_bytes: usize,
 }
 
 impl Update {
     pub(crate) fn new(
-        function: Bound<'_, PyAny>,
+        function: Function,
         default: Option<Bound<'_, PyAny>>,
-        hook: Option<Py<PyAny>>,
+        hook: Option<Hook>,
         max_bytes: usize,
     ) -> Self {
-        Self { function: function.unbind(), default: default.map(Bound::unbind), hook, max_bytes }
+        Self { function, default: default.map(Bound::unbind), hook, max_bytes }
     }
 
     /// The new value for a current entry.
     pub(crate) fn call(&self, current: Option<&Entry>) -> Result<Document, Failure> {
         Python::attach(|py| {
             let current = current.map_or_else(|| self.fresh_default(py), |entry| value::read_passing(py, entry))?;
-            let new = self.function.bind(py).call1((current,))?;
-            Ok(value::document(&new, self.hook.as_ref().map(|hook| hook.bind(py)), self.max_bytes)?)
+            let new = self.function.call(current)?;
+            Ok(value::document(&new, self.hook.as_ref().map(|hook| hook.0.bind(py)), self.max_bytes)?)
         })
     }
 

@@ -57,7 +57,12 @@ pub(crate) fn to_py(error: Error) -> PyErr {
 pub(crate) fn wrong_type(what: &str, takes: &str, given: &Bound<'_, PyAny>) -> PyErr {
     let name =
         given.get_type().fully_qualified_name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
-    exception(given.py(), "InvalidTypeError", &format!("{what} takes {takes}, not {name}"))
+    invalid_type(given.py(), &format!("{what} takes {takes}, not {name}"))
+}
+
+/// An argument of a type that the verb does not take, in words of its own.
+pub(crate) fn invalid_type(py: Python<'_>, message: &str) -> PyErr {
+    exception(py, "InvalidTypeError", message)
 }
 
 /// An argument of the right type that breaks a rule.

@@ -14,6 +14,7 @@ mod scope;
 mod state;
 mod transaction;
 mod value;
+mod verbs;
 
 /// The compiled part of `llmspell_state`; import the names from there.
 #[pyo3::pymodule(gil_used = false)]

@@ -1,13 +1,13 @@
 //! `Scope`: every verb on data. A method takes its arguments, lets the interpreter go, calls the core, gives an object back.
 
-use crate::argument::{self, After, Amount, Attempts, Key, Keys, Limit, Members, Name, Version};
+use crate::argument::{self, After, Amount, Attempts, Function, Hook, Key, Keys, Limit, Members, Name, Version};
 use crate::callback::Update;
 use crate::error::{Failure, to_py};
 use crate::transaction::{self, Transaction};
+use crate::verbs::{found, missing, verbs};
 use crate::{entry, iterators, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};
-use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,120 +16,38 @@ use std::sync::Arc;
 /// The verbs of a scope; `llmspell_state.Scope` adds Python's mapping protocol.
 #[pyclass(frozen, subclass, weakref, module = "llmspell_state._native")]
 pub(crate) struct Scope {
-    scope: core::Scope,
-    hook: Option<Py<PyAny>>,
+    handle: core::Scope,
+    hook: Option<Hook>,
 }
 
 impl Scope {
-    pub(crate) fn new(scope: core::Scope, hook: Option<Py<PyAny>>) -> Self {
-        Self { scope, hook }
-    }
-
-    fn document(&self, object: &Bound<'_, PyAny>, hook: Option<&Bound<'_, PyAny>>) -> PyResult<Document> {
-        let own = self.hook.as_ref().map(|hook| hook.bind(object.py()));
-        value::document(object, hook.or(own), self.scope.max_value_bytes())
-    }
-
-    fn hook(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.hook.as_ref().map(|hook| hook.clone_ref(py))
+    pub(crate) fn new(handle: core::Scope, hook: Option<Hook>) -> Self {
+        Self { handle, hook }
     }
 
     /// From the cache while the interpreter is held, else from the file while it is not.
     fn find(&self, py: Python<'_>, key: &Key<'_>) -> PyResult<Option<Arc<Entry>>> {
-        match self.scope.peek(key.0).map_err(to_py)? {
+        match self.handle.peek(key.0).map_err(to_py)? {
             Some(cached) => Ok(cached),
-            None => py.detach(|| self.scope.entry(key.0)).map_err(to_py),
+            None => py.detach(|| self.handle.entry(key.0)).map_err(to_py),
         }
     }
 }
 
-/// The entries that were found, under the keys that were asked for.
-pub(crate) fn found<'py>(py: Python<'py>, keys: &Keys, entries: &[Option<Arc<Entry>>]) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (key, entry) in keys.0.iter().zip(entries) {
-        if let Some(entry) = entry {
-            dict.set_item(key, value::read_entry(py, entry)?)?;
-        }
-    }
-    Ok(dict)
-}
-
-pub(crate) fn missing(key: &Key<'_>) -> PyErr {
-    PyKeyError::new_err(key.0.to_owned())
-}
-
-#[pymethods]
-impl Scope {
+verbs! { Scope {
     /// Another handle of the same scope.
     #[new]
     #[pyo3(signature = (of: "Scope"))]
     fn py_new(of: &Bound<'_, Self>) -> Self {
-        Self::new(of.get().scope.clone(), of.get().hook(of.py()))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.hook)
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Bound<'py, PyAny>> {
-        let entry = self.find(py, &key)?.ok_or_else(|| missing(&key))?;
-        value::read_entry(py, &entry)
-    }
-
-    fn __setitem__(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let document = self.document(value, None)?;
-        py.detach(|| self.scope.set(key.0, document)).map(drop).map_err(to_py)
-    }
-
-    fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
-        if self.delete(py, Key(key.0), None)? { Ok(()) } else { Err(missing(&key)) }
-    }
-
-    fn __contains__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
-        self.exists(py, key)
-    }
-
-    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(usize::try_from(self.count(py, "*")?)?)
-    }
-
-    fn __iter__(&self, py: Python<'_>) -> PyResult<iterators::Keys> {
-        self.iter_keys(py, "*", None, None, false)
-    }
-
-    /// The value of a key, or `default` when it is missing. Every call gives an object of its own.
-    #[pyo3(signature = (key: "str", default: "object" = None) -> "typing.Any")]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        key: Key<'_>,
-        default: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match self.find(py, &key)? {
-            Some(entry) => value::read_entry(py, &entry),
-            None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
-        }
-    }
-
-    /// The value of a key with its version and times, or `None` when it is missing.
-    #[pyo3(signature = (key: "str") -> "typing.Any")]
-    fn entry<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.find(py, &key)?.map(|found| entry::to_py(py, &found)).transpose()
-    }
-
-    /// The values of those keys that are there, read at one moment.
-    #[pyo3(signature = (keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]")]
-    fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> PyResult<Bound<'py, PyDict>> {
-        let entries = py.detach(|| self.scope.get_many(&keys.0)).map_err(to_py)?;
-        found(py, &keys, &entries)
+        Self::new(of.get().handle.clone(), of.get().hook(of.py()))
     }
 
     /// Whether a key is there.
     #[pyo3(signature = (key: "str") -> "bool")]
     fn exists(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
-        match self.scope.peek(key.0).map_err(to_py)? {
+        match self.handle.peek(key.0).map_err(to_py)? {
             Some(cached) => Ok(cached.is_some()),
-            None => py.detach(|| self.scope.exists(key.0)).map_err(to_py),
+            None => py.detach(|| self.handle.exists(key.0)).map_err(to_py),
         }
     }
 
@@ -144,12 +62,12 @@ impl Scope {
         key: Key<'_>,
         value: &Bound<'_, PyAny>,
         if_version: Option<Version>,
-        default: Option<&Bound<'_, PyAny>>,
+        default: Option<Hook>,
     ) -> PyResult<u64> {
-        let document = self.document(value, default)?;
+        let document = self.document(value, default.as_ref())?;
         py.detach(|| match if_version {
-            None => self.scope.set(key.0, document),
-            Some(version) => self.scope.set_if(key.0, document, version.0),
+            None => self.handle.set(key.0, document),
+            Some(version) => self.handle.set_if(key.0, document, version.0),
         })
         .map_err(to_py)
     }
@@ -157,73 +75,14 @@ impl Scope {
     /// Stores all members of a mapping in one commit and returns its version.
     #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]") -> "int")]
     fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let mut members =
-            Members::of(mapping, self.hook.as_ref().map(|hook| hook.bind(py)), self.scope.max_value_bytes())?;
-        py.detach(|| self.scope.set_many(members.take())).map_err(to_py)
-    }
-
-    /// Removes a key and says whether it was there; with `if_version`, only when that is still its version.
-    #[pyo3(signature = (key: "str", *, if_version: "int | None" = None) -> "bool")]
-    fn delete(&self, py: Python<'_>, key: Key<'_>, if_version: Option<Version>) -> PyResult<bool> {
-        py.detach(|| match if_version {
-            None => self.scope.delete(key.0),
-            Some(version) => self.scope.delete_if(key.0, version.0),
-        })
-        .map_err(to_py)
+        let mut members = self.members(mapping)?;
+        py.detach(|| self.handle.set_many(members.take())).map_err(to_py)
     }
 
     /// Removes all keys that match, in one commit, and returns how many there were.
     #[pyo3(signature = (pattern: "str" = "*") -> "int")]
     fn clear(&self, py: Python<'_>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> PyResult<u64> {
-        py.detach(|| self.scope.clear(pattern)).map_err(to_py)
-    }
-
-    /// How many keys match.
-    #[pyo3(signature = (pattern: "str" = "*") -> "int")]
-    fn count(&self, py: Python<'_>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> PyResult<u64> {
-        py.detach(|| self.scope.count(pattern)).map_err(to_py)
-    }
-
-    /// Iterates over the keys that match, in the order of their bytes.
-    #[pyo3(signature = (pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = false) -> "Keys")]
-    fn iter_keys(
-        &self,
-        py: Python<'_>,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        reverse: bool,
-    ) -> PyResult<iterators::Keys> {
-        let select = argument::select(pattern, after, limit, reverse);
-        py.detach(|| self.scope.keys(select)).map(iterators::Keys::from).map_err(to_py)
-    }
-
-    /// Iterates over the keys that match and their values.
-    #[pyo3(signature = (pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = false) -> "Items")]
-    fn iter_items(
-        &self,
-        py: Python<'_>,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        reverse: bool,
-    ) -> PyResult<iterators::Items> {
-        let select = argument::select(pattern, after, limit, reverse);
-        py.detach(|| self.scope.items(select)).map(iterators::Items::from).map_err(to_py)
-    }
-
-    /// Iterates over the values of the keys that match.
-    #[pyo3(signature = (pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = false) -> "Values")]
-    fn iter_values(
-        &self,
-        py: Python<'_>,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        reverse: bool,
-    ) -> PyResult<iterators::Values> {
-        let select = argument::select(pattern, after, limit, reverse);
-        py.detach(|| self.scope.items(select)).map(iterators::Values::from).map_err(to_py)
+        py.detach(|| self.handle.clear(pattern)).map_err(to_py)
     }
 
     /// Replaces a value by what `fn` makes of the current one, and returns the new value.
@@ -234,33 +93,19 @@ impl Scope {
         &self,
         py: Python<'py>,
         key: Key<'_>,
-        r#fn: Bound<'py, PyAny>,
+        r#fn: Function,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let update = Update::new(r#fn, default, self.hook(py), self.scope.max_value_bytes());
-        let entry = py.detach(|| self.scope.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
+        let update = Update::new(r#fn, default, self.hook(py), self.handle.max_value_bytes());
+        let entry = py.detach(|| self.handle.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
         value::read_passing(py, &entry)
     }
 
     /// Adds to a number, exactly, and returns the sum; a missing key counts as 0.
     #[pyo3(signature = (key: "str", by: "float" = Amount::ONE) -> "typing.Any", text_signature = "($self, key, by=1)")]
     fn increment<'py>(&self, py: Python<'py>, key: Key<'_>, by: Amount) -> PyResult<Bound<'py, PyAny>> {
-        let sum = py.detach(|| self.scope.increment(key.0, by.0)).map_err(to_py)?;
+        let sum = py.detach(|| self.handle.increment(key.0, by.0)).map_err(to_py)?;
         value::number(py, sum)
-    }
-
-    /// Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
-    #[pyo3(signature = (key: "str", item: "object") -> "int")]
-    fn append(&self, py: Python<'_>, key: Key<'_>, item: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let document = self.document(item, None)?;
-        py.detach(|| self.scope.append(key.0, document)).map_err(to_py)
-    }
-
-    /// Merges a patch into a value (JSON Merge Patch, RFC 7386: `None` removes a member) and returns the result.
-    #[pyo3(signature = (key: "str", patch: "object") -> "typing.Any")]
-    fn merge<'py>(&self, py: Python<'py>, key: Key<'_>, patch: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let document = self.document(patch, None)?;
-        value::read(py, &py.detach(|| self.scope.merge(key.0, document)).map_err(to_py)?)
     }
 
     /// The value of a key; when it is missing, `default` is stored first.
@@ -276,51 +121,52 @@ impl Scope {
         }
         let document = self.document(&default.unwrap_or_else(|| py.None().into_bound(py)), None)?;
         let found =
-            py.detach(|| self.scope.transact(|tx| transaction::set_default(tx, key.0, &document))).map_err(to_py)?;
+            py.detach(|| self.handle.transact(|tx| transaction::set_default(tx, key.0, &document))).map_err(to_py)?;
         value::read(py, found.as_ref().map_or(&document, |entry| entry.document()))
     }
 
     /// Removes a key and returns its value, or `missing` when it is not there.
     #[pyo3(signature = (key: "str", missing: "object") -> "typing.Any")]
     fn take<'py>(&self, py: Python<'py>, key: Key<'_>, missing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let taken = py.detach(|| self.scope.transact(|tx| transaction::take(tx, key.0))).map_err(to_py)?;
+        let taken = py.detach(|| self.handle.transact(|tx| transaction::take(tx, key.0))).map_err(to_py)?;
         taken.map_or(Ok(missing), |entry| value::read_passing(py, &entry))
     }
 
     /// The scope of this name inside this one.
     #[pyo3(signature = (name: "str") -> "Scope")]
     fn scope(&self, py: Python<'_>, name: Name<'_>) -> PyResult<Self> {
-        let scope = py.detach(|| self.scope.scope(name.0)).map_err(to_py)?;
+        let scope = py.detach(|| self.handle.scope(name.0)).map_err(to_py)?;
         Ok(Self::new(scope, self.hook(py)))
     }
 
     /// The names of the scopes inside this one, sorted.
     fn scopes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| self.scope.scopes()).map_err(to_py)
+        py.detach(|| self.handle.scopes()).map_err(to_py)
     }
 
     /// The scope's own name; empty for the root.
     #[getter]
     fn name(&self) -> &str {
-        self.scope.name()
+        self.handle.name()
     }
 
     /// Begins a transaction.
     fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
-        let transaction = py.detach(|| self.scope.transaction()).map_err(to_py)?;
+        let transaction = py.detach(|| self.handle.transaction()).map_err(to_py)?;
         Ok(Transaction::new(transaction, self.hook(py)))
     }
 
     /// Runs `fn` with a transaction and commits; runs it again, up to `attempts` times, when another writer was faster.
-    #[pyo3(signature = (r#fn: "collections.abc.Callable[[Transaction], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any")]
-    fn transact(&self, py: Python<'_>, r#fn: Py<PyAny>, attempts: Option<Attempts>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (r#fn: "collections.abc.Callable[[typing.Any], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any")]
+    fn transact(&self, py: Python<'_>, r#fn: Function, attempts: Option<Attempts>) -> PyResult<Py<PyAny>> {
         let hook = self.hook(py);
         let attempts = attempts.map_or(core::limits::ATTEMPTS, |attempts| attempts.0);
         let result: Result<_, Failure> = py.detach(|| {
-            self.scope.transact_with(attempts, Failure::is_conflict, |transaction| {
+            self.handle.transact_with(attempts, Failure::is_conflict, |transaction| {
                 Python::attach(|py| {
                     let hook = hook.as_ref().map(|hook| hook.clone_ref(py));
-                    Ok(r#fn.call1(py, (Transaction::new(transaction.clone(), hook),))?)
+                    let transaction = Transaction::new(transaction.clone(), hook).into_public(py)?;
+                    Ok(r#fn.call(transaction)?.unbind())
                 })
             })
         });
@@ -330,6 +176,6 @@ impl Scope {
     /// Whether the store was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.scope.is_closed()
+        self.handle.is_closed()
     }
-}
+} }

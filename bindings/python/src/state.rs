@@ -1,5 +1,6 @@
 //! `State`: an open store. It is its root scope, with the store's own affairs beside.
 
+use crate::argument::Hook;
 use crate::config;
 use crate::error::to_py;
 use crate::scope::Scope;
@@ -23,7 +24,7 @@ impl State {
         py: Python<'_>,
         path: Option<&Bound<'_, PyAny>>,
         options: &Bound<'_, PyDict>,
-        default: Option<Py<PyAny>>,
+        default: Option<Hook>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let config = config::from_py(path, options)?;
         let state = py.detach(|| core::State::with_config(config)).map_err(to_py)?;

@@ -1,4 +1,4 @@
-//! Classes of Python's library that a value may be an instance of.
+//! Classes of Python's library that an object may be an instance of.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -10,6 +10,8 @@ pub(super) struct Kinds {
     pub(super) time: Py<PyAny>,
     pub(super) uuid: Py<PyAny>,
     pub(super) mapping: Py<PyAny>,
+    pub(super) coroutine: Py<PyAny>,
+    pub(super) async_generator: Py<PyAny>,
     /// The function `dataclasses.fields`.
     pub(super) fields: Py<PyAny>,
 }
@@ -25,6 +27,8 @@ pub(super) fn of(py: Python<'_>) -> PyResult<&'static Kinds> {
             time: import("datetime", "time")?,
             uuid: import("uuid", "UUID")?,
             mapping: import("collections.abc", "Mapping")?,
+            coroutine: import("collections.abc", "Coroutine")?,
+            async_generator: import("collections.abc", "AsyncGenerator")?,
             fields: import("dataclasses", "fields")?,
         })
     })

@@ -77,6 +77,12 @@ pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_instance(kinds::of(object.py())?.mapping.bind(object.py()))
 }
 
+/// Whether an object is what an async function or an async generator returns.
+pub(crate) fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let (py, kinds) = (object.py(), kinds::of(object.py())?);
+    Ok(object.is_instance(kinds.coroutine.bind(py))? || object.is_instance(kinds.async_generator.bind(py))?)
+}
+
 /// # Safety
 /// `object` is a new reference, or null with an exception set.
 unsafe fn own(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<Bound<'_, PyAny>> {
