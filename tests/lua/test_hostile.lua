@@ -182,6 +182,73 @@ tests["69 an error in __gc of other objects while a value is made does no harm"]
   end
 end
 
+local function on_collection(f)
+  if newproxy then
+    getmetatable(newproxy(true)).__gc = f
+  else
+    setmetatable({}, { __gc = f })
+  end
+end
+
+tests["69 a finalizer that empties the list of keys while get_many answers does no harm"] = function()
+  local state, count = State.open(), 1000
+  local function key(n) return ("%06d"):format(n) .. ("k"):rep(60) end
+  local values = {}
+  for n = 1, count do values[key(n)] = { n, ("x"):rep(50), { a = n } } end
+  state:set_many(values)
+  for _ = 1, 10 do
+    local keys = {}
+    for n = 1, count do keys[n] = key(n) end
+    on_collection(function()
+      for n = 1, count do keys[n] = nil end
+      collectgarbage()
+    end)
+    local found = 0
+    for k, value in pairs(state:get_many(keys)) do
+      equal(k, key(value[1]))
+      found = found + 1
+    end
+    equal(found, count)
+    collectgarbage()
+  end
+end
+
+tests["69 a finalizer that takes our arguments away while binary is made or read does no harm"] = function()
+  if _G.jit then _G.jit.off() end
+  local text = ("y"):rep(10000)
+  for _, target in ipairs { State.binary, class_of(State.binary("x")).__tostring } do
+    local given = target == State.binary and text or State.binary(text)
+    for round = 1, 1500 do
+      on_collection(function()
+        for level = 2, 8 do
+          local info = debug.getinfo(level, "f")
+          if not info then break end
+          if info.func == target then
+            debug.setlocal(level, 1, false)
+            collectgarbage()
+            local _ = ("z"):rep(10000 + round)
+          end
+        end
+      end)
+      local bytes = tostring((target(target == State.binary and given .. round or given)))
+      -- What a finalizer replaced is gone; what is there otherwise is what was given.
+      assert(bytes:sub(1, #text) == text or bytes == "false" or not bytes:find("[^%z]"), bytes:sub(1, 40))
+    end
+  end
+  if _G.jit then _G.jit.on() end
+end
+
+tests["loading the module again changes nothing for what is there"] = function()
+  local state, empty = support.state { k = 1 }, State.array()
+  package.loaded["llmspell_state.native"] = nil
+  local again = require "llmspell_state.native"
+  state:set("empty", empty)
+  equal(getmetatable(again.array()), getmetatable(empty))
+  equal(getmetatable(state:get("empty")), getmetatable(empty))
+  equal(again.open():set("k", empty), 1)
+  equal(state:get("k"), 1)
+end
+
 tests["69 a hook that calls the store, or raises, does no harm"] = function()
   local state, calls = support.state { k = { 1, 2, { a = "b" } } }, 0
   local own = { [pcall] = true, [debug.sethook] = true, [error] = true }

@@ -107,14 +107,21 @@ pub(crate) fn push(call: &Call, failure: &Failure) {
 
 /// Pushes `file:line` of the Lua code that called us, or nil.
 fn push_position(stack: Stack) {
+    /// Lua shortens the file's name to 60 bytes.
+    const SHOWN: usize = 100;
     // Level 0 is the protected call, 1 the function of this module, 2 its caller.
     unsafe { ffi::luaL_where(stack.raw(), 2) };
-    let len = stack.bytes(-1).map_or(0, |text| text.strip_suffix(b": ").unwrap_or(text).len());
+    // A copy: Lua 5.1 may run a finalizer before it copies, which may let go of the string.
+    let (mut copy, mut len) = ([0; SHOWN], 0);
+    if let Some(text) = stack.bytes(-1) {
+        let text = text.strip_suffix(b": ").unwrap_or(text);
+        len = text.len().min(SHOWN);
+        copy[..len].copy_from_slice(&text[..len]);
+    }
     if len == 0 {
         stack.push_nil();
     } else {
-        // SAFETY: the string stays on the stack while it is copied.
-        unsafe { ffi::lua_pushlstring(stack.raw(), ffi::lua_tostring(stack.raw(), -1), len) };
+        stack.push_bytes(&copy[..len]);
     }
 }
 

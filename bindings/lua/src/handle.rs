@@ -107,20 +107,26 @@ pub(crate) fn collect(call: &Call) -> Returned {
     Ok(0)
 }
 
-/// Bytes that are written as binary whatever they look like.
+/// The head of bytes that are written as binary whatever they look like; they fill the rest of the block.
 #[repr(C)]
 struct Binary {
     seal: Seal,
-    len: usize,
 }
 
-/// Pushes binary with a copy of `bytes`. May raise.
-pub(crate) fn push_binary(stack: Stack, bytes: &[u8]) {
-    let binary = stack.push_userdata(size_of::<Binary>() + bytes.len()).cast::<Binary>();
-    // SAFETY: fresh memory of that size; the bytes come right behind the head.
+/// Pushes binary with the bytes of the string at `index`. May raise.
+pub(crate) fn push_binary(stack: Stack, index: c_int) {
+    let len = stack.bytes(index).map_or(0, <[u8]>::len);
+    let binary = stack.push_userdata(size_of::<Binary>() + len).cast::<Binary>();
+    // Making the block may have run a finalizer, which may have put something else in the string's place.
+    let bytes = stack.bytes(index).filter(|bytes| bytes.len() == len);
+    // SAFETY: fresh memory of that size; the bytes come right behind the head, and nothing can run meanwhile.
     unsafe {
-        binary.write(Binary { seal: Seal::of_binary(), len: bytes.len() });
-        binary.add(1).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        binary.write(Binary { seal: Seal::of_binary() });
+        let rest = binary.add(1).cast::<u8>();
+        match bytes {
+            Some(bytes) => rest.copy_from_nonoverlapping(bytes.as_ptr(), len),
+            None => rest.write_bytes(0, len),
+        }
     }
     stack.set_metatable(-1, &BINARY);
 }
@@ -128,16 +134,12 @@ pub(crate) fn push_binary(stack: Stack, bytes: &[u8]) {
 /// The bytes of the binary at `index`.
 pub(crate) fn binary(stack: &Stack, index: c_int) -> Option<&[u8]> {
     let size = if stack.kind(index) == ffi::LUA_TUSERDATA { stack.raw_len(index) } else { 0 };
-    if size < size_of::<Binary>() {
-        return None;
-    }
+    let len = size.checked_sub(size_of::<Binary>())?;
     let binary = stack.userdata(index).cast::<Binary>();
-    // SAFETY: the block is large enough for the head; sealed, so the length is what we wrote.
+    // SAFETY: the block is large enough for the head, and the bytes are the rest of it.
     unsafe {
-        if (*binary).seal != Seal::of_binary() {
-            return None;
-        }
-        Some(std::slice::from_raw_parts(binary.add(1).cast(), (*binary).len))
+        let sealed = (*binary).seal == Seal::of_binary();
+        sealed.then(|| std::slice::from_raw_parts(binary.add(1).cast(), len))
     }
 }
 
@@ -197,7 +199,8 @@ fn own_binary(call: &Call) -> Result<&[u8], Failure> {
 }
 
 fn bytes(call: &Call) -> Returned {
-    let bytes = own_binary(call)?;
+    // A copy: making the string may run a finalizer, which may let go of the binary.
+    let bytes = &*own_binary(call)?.to_vec();
     call.protected(0, 1, &|stack: Stack| stack.push_bytes(bytes))?;
     Ok(1)
 }

@@ -2,20 +2,28 @@
 
 use crate::call::{self, Call, Returned, function};
 use crate::handle::{self, Functions};
-use crate::stack::Stack;
+use crate::stack::{Place, Stack};
 use crate::{error, scope, state, transaction, value};
 
 static FUNCTIONS: Functions =
     &[function!("open", reading state::open), function!("array", array), function!("binary", binary)];
 
+/// In the registry when everything else that belongs there is.
+static LOADED: Place = Place::new();
+
 /// Pushes the module's table, and puts into the registry what its functions rely on. May raise.
 pub(crate) fn push(stack: Stack) {
-    call::register(stack);
-    error::register(stack);
-    value::register(stack);
-    handle::register(stack);
-    for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS] {
-        class.register(stack);
+    // A module that is loaded again has the same arrays, errors and classes: what was made before keeps its meaning.
+    if !stack.has_place(&LOADED) {
+        call::register(stack);
+        error::register(stack);
+        value::register(stack);
+        handle::register(stack);
+        for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS] {
+            class.register(stack);
+        }
+        stack.push_boolean(true);
+        stack.set_place(&LOADED);
     }
     stack.push_table(0, 8);
     handle::push_functions(stack, &[FUNCTIONS]);
@@ -43,7 +51,13 @@ fn array(call: &Call) -> Returned {
 
 /// `binary(string)` is written as binary even where it is valid UTF-8.
 fn binary(call: &Call) -> Returned {
-    let bytes = call.bytes(1).ok_or_else(|| call.expected(1, "string"))?;
-    call.protected(0, 1, &|stack: Stack| handle::push_binary(stack, bytes))?;
+    if call.bytes(1).is_none() {
+        return Err(call.expected(1, "string"));
+    }
+    call.set_top(1);
+    call.protected(1, 1, &|stack: Stack| {
+        handle::push_binary(stack, 1);
+        stack.move_top(1);
+    })?;
     Ok(1)
 }

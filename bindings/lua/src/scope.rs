@@ -81,7 +81,8 @@ fn get_many(call: &Call) -> Returned {
     let keys = value::read_texts(call, 2).map_err(|problem| call.bad_argument(2, &problem))?;
     let entries = on!(target, handle => handle.get_many(&keys))?;
     let found = keys.iter().zip(&entries).filter_map(|(key, entry)| entry.as_ref().map(|entry| (*key, entry)));
-    let found = found.map(|(key, entry)| Ok((key, value::readable(entry.document())?)));
+    // Copies of the keys: making the table may run finalizers, which may empty the one that holds the keys.
+    let found = found.map(|(key, entry)| Ok((key.to_owned(), value::readable(entry.document())?)));
     let found = &*found.collect::<Result<Vec<_>, Failure>>()?;
     call.protected(0, 1, &|stack: Stack| {
         stack.push_table(0, found.len());

@@ -190,6 +190,14 @@ impl Stack {
         }
     }
 
+    /// Whether the registry holds something at `place`.
+    pub(crate) fn has_place(self, place: &'static Place) -> bool {
+        self.push_place(place);
+        let missing = self.is_missing(-1);
+        self.pop(1);
+        !missing
+    }
+
     /// Whether the metatable of what is at `index` is the one that the registry holds at `place`.
     pub(crate) fn has_metatable(self, index: c_int, place: &'static Place) -> bool {
         if unsafe { ffi::lua_getmetatable(self.0, index) } == 0 {
