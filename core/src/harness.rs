@@ -179,10 +179,14 @@ mod absent {
         None
     }
 
+    #[cfg(not(models))]
     #[inline(always)]
     pub(crate) fn sabotaged(_: &str) -> bool {
         false
     }
+
+    #[cfg(models)]
+    pub(crate) use crate::models::sabotaged;
 }
 
 #[cfg(not(feature = "harness"))]

@@ -35,6 +35,9 @@ mod harness;
 pub mod key;
 pub mod limits;
 mod listing;
+#[cfg(models)]
+#[path = "../../tests/crash/models/src/mod.rs"]
+pub mod models;
 mod retry;
 mod scope;
 mod session;

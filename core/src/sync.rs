@@ -1,4 +1,8 @@
-//! The locks of the pipeline. The schedule models compile the pipeline with others in their place, which try every order of steps.
+//! The locks of the pipeline. The schedule models (`tests/crash/models`) take their own, which try every order of steps.
 
+#[cfg(models)]
+pub(crate) use crate::models::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
+#[cfg(not(models))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+#[cfg(not(models))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};

@@ -8,8 +8,26 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
+/// How much a queue and its groups hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) queue_requests: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) group_requests: usize,
+    pub(crate) group_bytes: usize,
+    pub(crate) leader_groups: usize,
+}
+
 /// Whoever commits what the queue gathers.
 pub(crate) trait Writer {
+    /// The numbers of `limits`, unless a model wants to reach them sooner.
+    const BOUNDS: Bounds = Bounds {
+        queue_requests: limits::QUEUE_REQUESTS,
+        queue_bytes: limits::QUEUE_BYTES,
+        group_requests: limits::GROUP_REQUESTS,
+        group_bytes: limits::GROUP_BYTES,
+        leader_groups: limits::LEADER_GROUPS,
+    };
     /// What callers ask for.
     type Request: Default;
     /// What they are told.
@@ -103,8 +121,8 @@ impl<W: Writer> Commits<W> {
     pub(crate) fn submit(&self, writer: &W, request: W::Request) -> W::Answer {
         let bytes = W::footprint(&request);
         let mut queue = self.queue();
-        while queue.waiting.len() >= limits::QUEUE_REQUESTS
-            || (queue.bytes + bytes > limits::QUEUE_BYTES && queue.bytes > 0)
+        while queue.waiting.len() >= W::BOUNDS.queue_requests
+            || (queue.bytes + bytes > W::BOUNDS.queue_bytes && queue.bytes > 0)
         {
             queue.outside += 1;
             queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -137,14 +155,14 @@ impl<W: Writer> Commits<W> {
 
     /// Commits the leader's own request with what waits, then a bounded number of groups for others, and hands over.
     fn lead(&self, writer: &W, own: W::Request, bytes: usize) -> W::Answer {
-        let mut group = self.gather(limits::GROUP_REQUESTS - 1, limits::GROUP_BYTES.saturating_sub(bytes));
+        let mut group = self.gather(W::BOUNDS.group_requests - 1, W::BOUNDS.group_bytes.saturating_sub(bytes));
         let mut requests = vec![own];
         requests.extend(group.iter_mut().map(|(_, request)| std::mem::take(request)));
         let mut answers = commit(writer, requests);
         let own = answers.next().unwrap_or_else(W::unknown);
         answer(group, answers);
-        for _ in 0..limits::LEADER_GROUPS {
-            let mut group = self.gather(limits::GROUP_REQUESTS, limits::GROUP_BYTES);
+        for _ in 0..W::BOUNDS.leader_groups {
+            let mut group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
             if group.is_empty() {
                 break;
             }

@@ -1,9 +1,9 @@
 //! The pipeline between handles and an engine: one cache, one queue of commits, one view of what other processes did.
 
 pub(crate) mod apply;
-mod cache;
+pub(crate) mod cache;
 mod codec;
-mod commit;
+pub(crate) mod commit;
 pub(crate) mod request;
 pub(crate) mod snapshot;
 

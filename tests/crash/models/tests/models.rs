@@ -1,0 +1,120 @@
+//! Every model holds, and notices the bug that is planted in it.
+
+use models::models::cache::{Told, fill};
+use models::models::store::Sharing::{Shared, Solo};
+use models::models::{queue, store};
+
+/// The number of orders, for whoever adds them up.
+fn count(orders: u64) {
+    println!("orders: {orders}");
+}
+
+#[test]
+fn every_caller_is_answered_whoever_leads() {
+    count(queue::hand_over(None));
+    count(queue::lead_for_others(None));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_leader_that_hands_over_to_nobody_is_noticed() {
+    queue::hand_over(Some("forget-to-wake"));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn an_answer_that_wakes_nobody_is_noticed() {
+    queue::lead_for_others(Some("lost-notify-one"));
+}
+
+#[test]
+fn every_caller_outside_a_full_queue_is_let_in() {
+    count(queue::room(None));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_full_queue_that_lets_nobody_in_is_noticed() {
+    queue::room(Some("lost-notify-all"));
+}
+
+#[test]
+fn a_panic_of_the_writer_leaves_nobody_waiting() {
+    count(queue::panic(None));
+}
+
+#[test]
+#[should_panic(expected = "the leader forgets the answer")]
+fn a_panic_that_leaves_somebody_waiting_is_noticed() {
+    queue::panic(Some("no-answer"));
+}
+
+#[test]
+fn a_value_from_before_a_write_is_not_cached_after_it() {
+    for told in [Told::Publish, Told::Forget, Told::Clear] {
+        count(fill(told, None));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a value from before")]
+fn a_value_that_is_cached_too_late_is_noticed() {
+    fill(Told::Forget, Some("fill-anyway"));
+}
+
+#[test]
+fn an_acknowledged_write_is_read() {
+    for sharing in [Solo, Shared] {
+        count(store::own_write(sharing, None));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a value from before")]
+fn a_value_from_before_an_acknowledged_write_is_noticed() {
+    store::own_write(Shared, Some("fill-anyway"));
+}
+
+#[test]
+fn no_read_sees_half_a_commit() {
+    for sharing in [Solo, Shared] {
+        count(store::two_keys(sharing, None));
+    }
+}
+
+#[test]
+#[should_panic(expected = "was read after")]
+fn a_store_without_a_stamp_is_noticed() {
+    store::two_keys(Solo, Some("no-stamp"));
+}
+
+#[test]
+fn commits_of_other_processes_are_read() {
+    count(store::other_process(None));
+}
+
+#[test]
+#[should_panic(expected = "a value from before")]
+fn commits_of_other_processes_that_stay_unseen_are_noticed() {
+    store::other_process(Some("no-stamp"));
+}
+
+#[test]
+fn after_an_unknown_commit_the_database_is_read() {
+    for stored in [true, false] {
+        count(store::unknown_commit(stored, None));
+    }
+}
+
+#[test]
+fn closing_answers_everybody_and_nothing_is_committed_afterwards() {
+    for sharing in [Solo, Shared] {
+        count(store::close(sharing, None));
+    }
+}
+
+#[test]
+#[should_panic(expected = "a commit after closing")]
+fn a_commit_after_closing_is_noticed() {
+    store::close(Shared, Some("write-after-close"));
+}
