@@ -124,6 +124,15 @@ impl Error {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// The error of a handle that is used in a fork of the process that made it.
+    #[must_use]
+    pub fn forked() -> Self {
+        Self::new(
+            ErrorKind::Forked,
+            "this store was opened before a fork and belongs to the parent process; open it again in the child",
+        )
+    }
+
     pub(crate) fn closed(what: &str) -> Self {
         Self::new(ErrorKind::Closed, format!("{what} is closed; open a new one"))
     }

@@ -1,6 +1,6 @@
 //! Notices `fork`: the child has the parent's memory but none of its threads, and its locks may be held for ever.
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -55,11 +55,5 @@ pub(crate) fn happened_since(made: u64) -> bool {
 
 /// Refuses the use of what the parent opened.
 pub(crate) fn check(made: u64) -> Result<()> {
-    if happened_since(made) {
-        return Err(Error::new(
-            ErrorKind::Forked,
-            "this store was opened before a fork and belongs to the parent process; open it again in the child",
-        ));
-    }
-    Ok(())
+    if happened_since(made) { Err(Error::forked()) } else { Ok(()) }
 }

@@ -93,6 +93,11 @@ impl Session {
         Ok(&self.store)
     }
 
+    /// Refuses a fork of the process that opened the store, whether it is still open or not.
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        self.store.check_fork()
+    }
+
     pub(crate) fn config(&self) -> &StateConfig {
         self.store.config()
     }

@@ -295,6 +295,7 @@ impl Transaction {
 
     /// Gives up; nothing is written. Works on a state that was closed, too.
     pub fn rollback(&self) -> Result<()> {
+        self.scope.session().check_fork()?;
         let mut work = self.lock();
         work.check()?;
         work.end("rolled back");
@@ -303,15 +304,17 @@ impl Transaction {
 
     /// Ends the transaction if it has not ended, whatever became of its state.
     pub(crate) fn abandon(&self) {
-        let mut work = self.lock();
-        if work.ended.is_none() {
-            work.end("rolled back");
+        if self.has_ended() {
+            return;
         }
+        // In a fork nobody can use it anyway.
+        let _ = self.rollback();
     }
 
     /// Whether it was committed, rolled back, or failed to commit.
     pub fn has_ended(&self) -> bool {
-        self.lock().ended.is_some()
+        // In a fork the lock may be held by a thread of the parent, for ever.
+        self.scope.session().check_fork().is_ok() && self.lock().ended.is_some()
     }
 
     /// Whether it was neither committed nor rolled back, and its state is open.

@@ -1,0 +1,349 @@
+//! Serializability of transactions: each one that committed read and listed exactly what was there just before its own
+//! commit, in an order that agrees with real time; one that only read, or failed, read one state that was there when it
+//! began; and nothing is in the log that no transaction has written.
+
+use super::clock::Span;
+use super::journal::Call;
+use super::log::{Lives, Log};
+use super::timeline::{Makers, Timeline};
+use crate::{Failure, hold};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A transaction, or a call outside of one, whose beginning and end are then the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Who made it.
+    #[serde(default)]
+    pub worker: u32,
+    /// When it was begun.
+    pub begin: Span,
+    /// What it did, and what it was told.
+    pub acts: Vec<Act>,
+    /// When it was committed or given up.
+    pub end: Span,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was committed, as this version if that is told.
+    Committed(Option<u64>),
+    /// It was given up or refused: nothing of it is stored.
+    Failed,
+    /// Nobody was told.
+    Unknown,
+}
+
+/// What a transaction did. A key of a scope has the scope's name and `/` in front.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// A read.
+    Get(String, Option<i64>),
+    /// A read of several keys; those that were there.
+    GetMany(Vec<String>, Vec<(String, i64)>),
+    /// Whether a key is there.
+    Exists(String, bool),
+    /// A listing of keys.
+    Keys(Listing, Vec<String>),
+    /// A listing of keys and values.
+    Items(Listing, Vec<(String, i64)>),
+    /// How many keys match.
+    Count(Listing, u64),
+    /// A write.
+    Set(String, i64),
+    /// A deletion, and whether the key was there.
+    Delete(String, bool),
+    /// An addition, and its sum.
+    Increment(String, i64, i64),
+    /// A deletion of all that match, and how many there were.
+    Clear(Listing, u64),
+}
+
+/// What is listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The scope's name and `/`, or nothing.
+    pub scope: String,
+    /// `*` and `?` only.
+    pub pattern: String,
+    /// Only keys after this one.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// Backwards.
+    pub reverse: bool,
+}
+
+impl Call for Run {
+    fn span(&self) -> Span {
+        self.end
+    }
+
+    fn worker(&mut self) -> &mut u32 {
+        &mut self.worker
+    }
+}
+
+/// What transactions write: the last value of each key, nothing for a deletion.
+type Writes = BTreeMap<String, Option<i64>>;
+
+/// All that a store ever held.
+struct Past(BTreeMap<String, Lives>);
+
+/// The state after a version, with a transaction's own writes on top.
+struct View<'p> {
+    past: &'p Past,
+    version: usize,
+    own: Writes,
+}
+
+/// Whether a key fits a pattern of `*` and `?`.
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    match (pattern.split_first(), key.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) if matches(rest, key) => true,
+        (Some((b'*', _)), Some((_, tail))) => matches(pattern, tail),
+        (Some((one, rest)), Some((letter, tail))) => (*one == b'?' || one == letter) && matches(rest, tail),
+        _ => false,
+    }
+}
+
+impl View<'_> {
+    fn get(&self, key: &str) -> Option<i64> {
+        self.own.get(key).copied().unwrap_or_else(|| self.past.0.get(key).and_then(|lives| lives.at(self.version)))
+    }
+
+    /// What is listed; the keys without their scope.
+    fn list(&self, listing: &Listing) -> Vec<(String, i64)> {
+        let names: std::collections::BTreeSet<&String> = self.past.0.keys().chain(self.own.keys()).collect();
+        let own = |name: &&String| {
+            let key = name.strip_prefix(&listing.scope)?;
+            // Without a scope's name, keys of scopes are none.
+            (!key.contains('/')).then(|| key.to_owned())
+        };
+        let fits = |key: &String| {
+            matches(listing.pattern.as_bytes(), key.as_bytes())
+                && listing.after.as_ref().is_none_or(|after| if listing.reverse { key < after } else { key > after })
+        };
+        let mut found: Vec<(String, i64)> = names
+            .into_iter()
+            .filter_map(|name| Some((own(&name)?, name)))
+            .filter(|(key, _)| fits(key))
+            .filter_map(|(key, name)| Some((key, self.get(name)?)))
+            .collect();
+        if listing.reverse {
+            found.reverse();
+        }
+        found.truncate(listing.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
+        found
+    }
+
+    /// Does what was done; answers whether it is told the same.
+    fn act(&mut self, act: &Act) -> bool {
+        match act {
+            Act::Get(key, found) => self.get(key) == *found,
+            Act::GetMany(keys, found) => {
+                keys.iter().all(|key| self.get(key) == found.iter().find(|(name, _)| name == key).map(|found| found.1))
+            }
+            Act::Exists(key, there) => self.get(key).is_some() == *there,
+            Act::Keys(listing, found) => self.list(listing).iter().map(|(key, _)| key).eq(found),
+            Act::Items(listing, found) => self.list(listing) == *found,
+            Act::Count(listing, count) => self.list(listing).len() as u64 == *count,
+            Act::Set(key, value) => {
+                self.own.insert(key.clone(), Some(*value));
+                true
+            }
+            Act::Delete(key, there) => {
+                let found = self.get(key).is_some();
+                if found {
+                    self.own.insert(key.clone(), None);
+                }
+                found == *there
+            }
+            Act::Increment(key, by, sum) => {
+                let found = self.get(key).unwrap_or(0) + by;
+                self.own.insert(key.clone(), Some(found));
+                found == *sum
+            }
+            Act::Clear(listing, count) => {
+                let doomed = self.list(listing);
+                for (key, _) in &doomed {
+                    self.own.insert(format!("{}{key}", listing.scope), None);
+                }
+                doomed.len() as u64 == *count
+            }
+        }
+    }
+}
+
+impl Past {
+    /// Runs a transaction over the state after a version: what it changes there, or the first act that is told otherwise.
+    fn replay<'a>(&self, version: usize, acts: &'a [Act]) -> Result<Writes, &'a Act> {
+        let mut view = View { past: self, version, own: Writes::new() };
+        for act in acts {
+            if !view.act(act) {
+                return Err(act);
+            }
+        }
+        let was = |key: &str| self.0.get(key).and_then(|lives| lives.at(version));
+        let mut own = view.own;
+        own.retain(|key, value| value.is_some() || was(key).is_some());
+        Ok(own)
+    }
+}
+
+impl Act {
+    fn writes(&self) -> bool {
+        matches!(self, Self::Set(..) | Self::Increment(..) | Self::Delete(_, true) | Self::Clear(_, 1..))
+    }
+}
+
+struct Check<'h> {
+    log: &'h Log,
+    past: Past,
+    runs: &'h [Run],
+    timeline: Timeline,
+    makers: Makers,
+}
+
+/// Checks what workers did to a store with this log.
+pub fn check(log: &Log, runs: &[Run]) -> Result<(), Failure> {
+    let newest = log.newest();
+    let past = Past(log.by_key());
+    let mut check = Check { log, past, runs, timeline: Timeline::new(newest), makers: Makers::new(newest) };
+    for (call, run) in runs.iter().enumerate() {
+        if let Outcome::Committed(Some(version)) = run.outcome {
+            check.committed(call, usize::try_from(version)?)?;
+        }
+    }
+    check.settle()?;
+    let left = check.unversioned()?;
+    check.settle()?;
+    for call in left {
+        check.some_state(call)?;
+    }
+    Ok(())
+}
+
+impl Check<'_> {
+    fn tell(&self, call: usize) -> String {
+        describe(self.runs, call)
+    }
+
+    fn settle(&mut self) -> Result<(), Failure> {
+        let runs = self.runs;
+        self.timeline.settle_or(|call| describe(runs, call))
+    }
+
+    fn is_change(&self, version: usize, writes: &Writes) -> bool {
+        let changes = self.log.changes(version);
+        changes.len() == writes.len() && changes.iter().all(|(key, value)| writes.get(key) == Some(value))
+    }
+
+    fn claim(&mut self, version: usize, call: usize) -> Result<(), Failure> {
+        let runs = self.runs;
+        self.makers.claim(version, call, |call| describe(runs, call))?;
+        self.timeline.made(version, runs[call].end, call);
+        Ok(())
+    }
+
+    /// A transaction that was told its version: the one that it made or, when it changed nothing, the one that it saw.
+    fn committed(&mut self, call: usize, version: usize) -> Result<(), Failure> {
+        let run = &self.runs[call];
+        hold!(version <= self.log.newest(), "{} is not in the log", self.tell(call));
+        let states = version..version + 1;
+        if !run.acts.iter().any(Act::writes) {
+            self.past.replay(version, &run.acts).map_err(|act| self.differs(call, act, version))?;
+            self.timeline.seen(&states, run.begin, call);
+            return Ok(());
+        }
+        if version > 0 {
+            match self.past.replay(version - 1, &run.acts) {
+                Ok(writes) if self.is_change(version, &writes) => return self.claim(version, call),
+                Ok(writes) => {
+                    // Deletions of own writes are changes that change nothing.
+                    let nothing = writes.is_empty() || self.past.replay(version, &run.acts).is_ok_and(|all| all.is_empty());
+                    let found = self.log.changes(version);
+                    hold!(nothing, "{} wrote {writes:?}, the log has {found:?}", self.tell(call));
+                }
+                Err(act) => {
+                    let nothing = self.past.replay(version, &run.acts).is_ok_and(|writes| writes.is_empty());
+                    if !nothing {
+                        return Err(self.differs(call, act, version - 1));
+                    }
+                }
+            }
+        }
+        self.past.replay(version, &run.acts).map_err(|act| self.differs(call, act, version))?;
+        self.timeline.seen(&states, Span { start: run.begin.start, end: run.end.end }, call);
+        Ok(())
+    }
+
+    fn differs(&self, call: usize, act: &Act, version: usize) -> Failure {
+        Failure::new(format!("not serializable: after version {version}, {act:?} is wrong in {}", self.tell(call)))
+    }
+
+    /// Commits that nobody was told of belong to calls that are told no version, or that nobody knows the outcome of: of
+    /// those that would have made just this change, to the one that has to end first. Answers all other runs that are left.
+    fn unversioned(&mut self) -> Result<Vec<usize>, Failure> {
+        let open = |run: &Run| matches!(run.outcome, Outcome::Committed(None) | Outcome::Unknown);
+        let mut waiting: Vec<usize> = (0..self.runs.len()).filter(|call| open(&self.runs[*call])).collect();
+        waiting.sort_by_key(|call| std::cmp::Reverse(self.runs[*call].end.start));
+        let mut left: Vec<usize> = (0..self.runs.len()).filter(|call| self.runs[*call].outcome == Outcome::Failed).collect();
+        let mut begun: Vec<usize> = Vec::new();
+        for version in self.makers.unclaimed() {
+            let latest = self.timeline.latest(version);
+            while let Some(call) = waiting.pop_if(|call| self.runs[*call].end.start <= latest) {
+                let place = begun.partition_point(|other| self.runs[*other].end.end <= self.runs[call].end.end);
+                begun.insert(place, call);
+            }
+            let over = begun.partition_point(|call| self.runs[*call].end.end < self.timeline.earliest(version));
+            left.extend(begun.drain(..over));
+            let made = begun.iter().position(|call| {
+                let writes = self.past.replay(version - 1, &self.runs[*call].acts);
+                writes.is_ok_and(|writes| !writes.is_empty() && self.is_change(version, &writes))
+            });
+            let Some(made) = made else {
+                let changes = self.log.changes(version);
+                return Err(Failure::new(format!("nobody has made version {version}, which is {changes:?}")));
+            };
+            let call = begun.remove(made);
+            self.claim(version, call)?;
+        }
+        left.extend(begun);
+        left.extend(waiting);
+        Ok(left)
+    }
+
+    /// A run that made no commit has read one state that was there when it began.
+    fn some_state(&self, call: usize) -> Result<(), Failure> {
+        let run = &self.runs[call];
+        let mut wrong = None;
+        for version in self.timeline.newest_within(run.begin) {
+            match self.past.replay(version, &run.acts) {
+                Err(act) => wrong = Some((act, version)),
+                Ok(writes) if matches!(run.outcome, Outcome::Committed(_)) && !writes.is_empty() => {
+                    return Err(Failure::new(format!("{} was acknowledged and is not in the log", self.tell(call))));
+                }
+                Ok(_) => return Ok(()),
+            }
+        }
+        match wrong {
+            Some((act, version)) => Err(self.differs(call, act, version)),
+            None => Err(Failure::new(format!("{} has no moment", self.tell(call)))),
+        }
+    }
+}
+
+/// A transaction, for people.
+fn describe(runs: &[Run], call: usize) -> String {
+    let Some(Run { worker, begin, acts, end, outcome }) = runs.get(call) else { return "nobody".into() };
+    let last = if end.is_closed() { end.end.to_string() } else { "?".into() };
+    let (start, middle) = (begin.start, end.start);
+    format!("[{acts:?}, {outcome:?}; worker {worker}, {start}, {middle}..{last} ns]")
+}
