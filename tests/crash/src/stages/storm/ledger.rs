@@ -1,0 +1,255 @@
+//! What a store must hold: its log replayed commit by commit against what the workers were told to do.
+
+use super::operation::{Answer, Effect, Expected, Operation};
+use crate::{Failure, hold};
+use llmspell_state_persistence::{Scope, State};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+
+/// What one run of a worker did in one slot, as far as it told.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) slot: usize,
+    /// How a failure calls it.
+    pub(crate) name: String,
+    pub(crate) operations: Vec<Operation>,
+    /// Operations that it began.
+    pub(crate) begun: usize,
+    /// What it was told of those that ended.
+    pub(crate) told: Vec<String>,
+    /// Operations that the log has shown so far.
+    done: usize,
+}
+
+impl Run {
+    pub(crate) fn new(slot: usize, name: String, operations: Vec<Operation>) -> Self {
+        Self { slot, name, operations, begun: 0, told: Vec::new(), done: 0 }
+    }
+}
+
+/// The newest change of one key.
+struct Cell {
+    seq: i64,
+    version: i64,
+    /// Nothing once deleted.
+    value: Option<Value>,
+}
+
+/// A row of the log.
+struct Row {
+    seq: i64,
+    version: i64,
+    scope: i64,
+    key: String,
+    prev: i64,
+    value: Option<Value>,
+}
+
+/// The state that the log has reached, over all runs so far.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    seq: i64,
+    pub(crate) version: i64,
+    /// By scope's path, then key.
+    keys: BTreeMap<String, BTreeMap<String, Cell>>,
+}
+
+/// The longest text that a stored value of these tests has, in bytes.
+const LONGEST: usize = 16 << 20;
+
+impl Ledger {
+    pub(crate) fn value(&self, scope: &str, key: &str) -> Option<&Value> {
+        self.keys.get(scope)?.get(key)?.value.as_ref()
+    }
+
+    /// Live keys of a scope.
+    pub(crate) fn keys(&self, scope: &str) -> impl Iterator<Item = &str> {
+        let cells = self.keys.get(scope).into_iter().flatten();
+        cells.filter(|(_, cell)| cell.value.is_some()).map(|(key, _)| key.as_str())
+    }
+
+    /// Replays what is new in the log: every commit is the next operation of one run, whole and exact; every operation that
+    /// was acknowledged is there, with what its caller was told; nothing is there that nobody asked for.
+    pub(crate) fn replay(&mut self, connection: &Connection, runs: &mut [Run]) -> Result<u64, Failure> {
+        let paths = paths(connection)?;
+        let rows = rows(connection, self.seq)?;
+        let before = self.version;
+        for commit in rows.chunk_by(|one, next| one.version == next.version) {
+            let version = commit[0].version;
+            hold!(version == self.version + 1, "after version {} comes {version}", self.version);
+            let mut found: Vec<Effect> = Vec::new();
+            for row in commit {
+                hold!(row.seq == self.seq + 1, "after log row {} comes {}", self.seq, row.seq);
+                self.seq = row.seq;
+                let path = paths.get(&row.scope).ok_or_else(|| Failure::new(format!("no scope {}", row.scope)))?;
+                let cell = self.keys.get(path).and_then(|keys| keys.get(&row.key));
+                hold!(row.prev == cell.map_or(0, |cell| cell.seq), "log row {} has prev {}", row.seq, row.prev);
+                found.push((path.clone(), row.key.clone(), row.value.clone()));
+            }
+            self.attribute(version, &found, runs)?;
+            for (row, (path, key, value)) in commit.iter().zip(found) {
+                self.keys.entry(path).or_default().insert(key, Cell { seq: row.seq, version, value });
+            }
+            self.version = version;
+        }
+        self.settle(runs)?;
+        Ok((self.version - before).unsigned_abs())
+    }
+
+    /// Finds whose commit it is.
+    fn attribute(&self, version: i64, found: &[Effect], runs: &mut [Run]) -> Result<(), Failure> {
+        let mut wanted = String::new();
+        for index in 0..runs.len() {
+            // A later run of a slot begins only when the one before it is over.
+            let earlier = runs[..index].iter().filter(|earlier| earlier.slot == runs[index].slot);
+            if earlier.into_iter().any(|earlier| earlier.done < earlier.told.len()) {
+                continue;
+            }
+            let run = &mut runs[index];
+            self.pass(run)?;
+            let Some(operation) = run.operations.get(run.done).filter(|_| run.done < run.begun) else { continue };
+            let Expected { effects, answer } = operation.expected(run.slot, self);
+            if !same(&effects, found) {
+                wanted += &format!("\n  {} would have made {}", run.name, shown(&effects));
+                continue;
+            }
+            let answer = match answer {
+                Answer::Version => version.to_string(),
+                Answer::Text(text) => text,
+            };
+            if let Some(told) = run.told.get(run.done) {
+                let number = run.done;
+                hold!(*told == answer, "{}: operation {number} ({operation}) told {told}, not {answer}", run.name);
+            }
+            run.done += 1;
+            return Ok(());
+        }
+        Err(Failure::new(format!("version {version} is nobody's: {}{wanted}", shown(found))))
+    }
+
+    /// Passes over operations that change nothing.
+    fn pass(&self, run: &mut Run) -> Result<(), Failure> {
+        while run.done < run.begun {
+            let operation = &run.operations[run.done];
+            let expected = operation.expected(run.slot, self);
+            if !expected.effects.is_empty() {
+                break;
+            }
+            if let (Some(told), Answer::Text(answer)) = (run.told.get(run.done), expected.answer) {
+                hold!(*told == answer, "{}: {operation} told {told}, not {answer}", run.name);
+            }
+            run.done += 1;
+        }
+        Ok(())
+    }
+
+    fn settle(&self, runs: &mut [Run]) -> Result<(), Failure> {
+        for run in runs {
+            self.pass(run)?;
+            let (name, told, done) = (&run.name, run.told.len(), run.done);
+            hold!(done >= told, "{name}: {told} operations were acknowledged, {done} are stored");
+            hold!(run.begun <= told + 1, "{name}: {} operations begun, {told} acknowledged", run.begun);
+        }
+        Ok(())
+    }
+
+    /// Compares what the store shows with what its log says.
+    pub(crate) fn compare(&self, state: &State) -> Result<(), Failure> {
+        hold!(
+            state.version()? == self.version.unsigned_abs(),
+            "the store is at {}, its log at {}",
+            state.version()?,
+            self.version
+        );
+        for (path, cells) in &self.keys {
+            let mut scope: Scope = (**state).clone();
+            for name in path.split('/') {
+                scope = scope.scope(name)?;
+            }
+            let live: Vec<&str> = self.keys(path).collect();
+            let listed = scope.keys("*")?.collect::<Result<Vec<_>, _>>()?;
+            hold!(listed == live, "{path}: listed are {listed:?}, not {live:?}");
+            hold!(scope.count("*")? == live.len() as u64, "{path}: {} keys, not {}", scope.count("*")?, live.len());
+            for (key, cell) in cells {
+                let entry = scope.entry(key)?;
+                let found = entry.as_ref().map(|entry| (entry.value(), entry.version()));
+                let wanted = cell.value.clone().map(|value| (value, cell.version.unsigned_abs()));
+                hold!(found == wanted, "{path} {key}: {}, not {}", brief(&found), brief(&wanted));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The whole log and every entry once more, row by row, as they must be after `ledger`.
+pub(crate) fn compare_entries(connection: &Connection, ledger: &Ledger) -> Result<(), Failure> {
+    let paths = paths(connection)?;
+    let mut statement = connection.prepare("SELECT scope_id, key, seq, live FROM entry")?;
+    let mut found = statement.query([])?;
+    let mut entries = 0;
+    while let Some(row) = found.next()? {
+        let (scope, key): (i64, String) = (row.get(0)?, row.get(1)?);
+        let (seq, live): (i64, bool) = (row.get(2)?, row.get(3)?);
+        let path = paths.get(&scope).map_or("nowhere", String::as_str);
+        let cell = ledger.keys.get(path).and_then(|keys| keys.get(&key));
+        let wanted = cell.map(|cell| (cell.seq, cell.value.is_some()));
+        hold!(wanted == Some((seq, live)), "{path} {key}: the entry says {:?}, not {wanted:?}", (seq, live));
+        entries += 1;
+    }
+    let wanted: usize = ledger.keys.values().map(BTreeMap::len).sum();
+    hold!(entries == wanted, "{entries} entries, not {wanted}");
+    Ok(())
+}
+
+/// Scopes by their number.
+fn paths(connection: &Connection) -> Result<HashMap<i64, String>, Failure> {
+    let mut statement = connection.prepare("SELECT id, parent_id, name FROM scope ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut paths = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (id, parent, name): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let path = match paths.get(&parent) {
+            Some(above) if parent != 1 => format!("{above}/{name}"),
+            _ => name,
+        };
+        paths.insert(id, path);
+    }
+    Ok(paths)
+}
+
+fn rows(connection: &Connection, after: i64) -> Result<Vec<Row>, Failure> {
+    let mut statement = connection.prepare(
+        "SELECT seq, version, scope_id, key, operation, prev, flags, value FROM log WHERE seq > ?1 ORDER BY seq",
+    )?;
+    let mut found = statement.query([after])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let seq: i64 = row.get(0)?;
+        let value = match (row.get::<_, i64>(4)?, row.get::<_, i64>(6)?, row.get_ref(7)?) {
+            (0, 0, ValueRef::Null) => None,
+            (1, 0, ValueRef::Text(text)) => Some(serde_json::from_slice(text)?),
+            (1, 1, ValueRef::Blob(frame)) => Some(serde_json::from_slice(&zstd::bulk::decompress(frame, LONGEST)?)?),
+            (operation, flags, _) => {
+                return Err(Failure::new(format!("log row {seq}: operation {operation}, flags {flags}")));
+            }
+        };
+        rows.push(Row { seq, version: row.get(1)?, scope: row.get(2)?, key: row.get(3)?, prev: row.get(5)?, value });
+    }
+    Ok(rows)
+}
+
+fn same(wanted: &[Effect], found: &[Effect]) -> bool {
+    wanted.len() == found.len() && wanted.iter().all(|effect| found.contains(effect))
+}
+
+fn shown(effects: &[Effect]) -> String {
+    let shown: Vec<String> =
+        effects.iter().map(|(path, key, value)| format!("{path} {key} = {}", brief(value))).collect();
+    shown.join(", ")
+}
+
+fn brief(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").chars().take(160).collect()
+}
