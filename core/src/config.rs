@@ -49,6 +49,8 @@ pub struct StateConfig {
     pub create: bool,
     /// Make missing parent directories too.
     pub create_dirs: bool,
+    /// Open a store although it holds less than was acknowledged, because an older copy of it was put back on purpose.
+    pub accept_rollback: bool,
     /// The longest stored text of one value, in bytes.
     pub max_value_bytes: usize,
     /// How long a write waits for other processes before it fails with `Busy`, in milliseconds.
@@ -66,6 +68,7 @@ impl Default for StateConfig {
             exclusive: false,
             create: true,
             create_dirs: false,
+            accept_rollback: false,
             max_value_bytes: limits::MAX_VALUE_BYTES,
             busy_timeout_ms: 30_000,
         }

@@ -2,7 +2,6 @@
 //!
 //! Without the feature `harness` nothing of this exists: every function below is a constant.
 
-use std::io;
 use std::path::Path;
 
 /// A step that the harness may watch, fail, or die at.
@@ -20,13 +19,19 @@ pub enum Event<'a> {
         /// What.
         bytes: &'a [u8],
     },
-    /// A file is about to be synced past SQLite.
-    Sync(&'a Path),
+    /// A file is about to get this size past SQLite, its blocks allocated.
+    Resize {
+        /// The file.
+        path: &'a Path,
+        /// Its size afterwards.
+        len: u64,
+    },
     /// A file is about to be removed past SQLite.
     Remove(&'a Path),
 }
 
 /// Every named point, in the order in which a store passes them.
+#[cfg(feature = "harness")]
 pub const POINTS: &[&str] = &[
     "open.guarded",
     "open.created",
@@ -46,6 +51,7 @@ pub const POINTS: &[&str] = &[
 ];
 
 /// Bugs that the harness must find when they are planted.
+#[cfg(feature = "harness")]
 pub const SABOTAGES: &[(&str, &str)] = &[
     ("ack-before-commit", "a request is answered as done although its group was rolled back"),
     ("no-sync", "FULL runs as OFF"),
@@ -62,7 +68,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("lost-increment", "an update reads its key outside of the write transaction"),
     ("unknown-is-done", "a COMMIT that failed counts as done"),
     ("unknown-is-failed", "a COMMIT that failed counts as not done"),
-    ("early-answer", "waiters are answered before the cache knows of their commit"),
+    ("unpublished", "the cache is not told of this process's own commits"),
     ("forget-to-wake", "a leader hands over to nobody"),
     ("keep-ballast", "a full disk does not release the ballast"),
     ("log-removed-anyway", "nobody notices that the log was removed or replaced"),
@@ -192,9 +198,9 @@ mod absent {
 #[cfg(not(feature = "harness"))]
 pub(crate) use absent::{event, now_ms, one_thread, sabotaged, vfs};
 
-/// Passes a named point.
-pub(crate) fn point(name: &'static str) -> io::Result<()> {
+/// Passes a named point, where the harness may look, wait or die. What it answers changes nothing.
+pub(crate) fn point(name: &'static str) {
     #[cfg(feature = "harness")]
     debug_assert!(POINTS.contains(&name), "{name} is not in the list");
-    event(&Event::Point(name))
+    let _ = event(&Event::Point(name));
 }

@@ -31,7 +31,11 @@ mod fork;
 #[doc(hidden)]
 pub mod harness;
 #[cfg(not(feature = "harness"))]
+#[allow(unreachable_pub)]
 mod harness;
+#[cfg(feature = "harness")]
+#[doc(hidden)]
+pub mod inside;
 pub mod key;
 pub mod limits;
 mod listing;
@@ -46,6 +50,7 @@ mod store;
 mod sync;
 mod transaction;
 pub mod value;
+mod verify;
 
 pub use config::{StateConfig, SyncMode};
 pub use entry::Entry;
@@ -55,3 +60,4 @@ pub use scope::Scope;
 pub use state::State;
 pub use transaction::Transaction;
 pub use value::{Document, IntoDocument, Number};
+pub use verify::Verification;

@@ -40,5 +40,7 @@ pub const GROUP_REQUESTS: usize = 512;
 pub const GROUP_BYTES: usize = 16 << 20;
 /// Groups that one caller commits for others before it hands over.
 pub const LEADER_GROUPS: usize = 8;
+/// Space on disk that an open store keeps back, so that deleting works when the disk is full, in bytes.
+pub const BALLAST_BYTES: u64 = 1 << 20;
 /// Changes of other processes that are looked at one by one; after more of them the cache starts anew.
 pub const TAIL_ROWS: usize = 10_000;

@@ -154,6 +154,7 @@ fn check_same(open: &StateConfig, wanted: &StateConfig) -> Result<()> {
     let comparable = |config: &StateConfig| StateConfig {
         create: true,
         create_dirs: false,
+        accept_rollback: false,
         persistence_path: None,
         ..config.clone()
     };

@@ -2,7 +2,7 @@
 
 use crate::engine::ROOT;
 use crate::session::Session;
-use crate::{Result, Scope, StateConfig};
+use crate::{Result, Scope, StateConfig, Verification};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +56,18 @@ impl State {
     /// The store's identity, a UUID that it keeps wherever its file goes.
     pub fn store_id(&self) -> &str {
         self.root.session().store_id()
+    }
+
+    /// Reads everything that the store holds and tells what is wrong with it: every change against its check and the change
+    /// before it, every key against its newest change, and the tables and indexes of the database.
+    ///
+    /// It reads one snapshot, whatever is written meanwhile; until it is done, the log cannot be emptied and grows. A store of one connection (in
+    /// memory, or exclusive) waits.
+    ///
+    /// # Errors
+    /// Damage is no error but a [`Verification`] with problems; `Io` when the files cannot be read.
+    pub fn verify(&self) -> Result<Verification> {
+        self.root.store()?.verify()
     }
 
     /// The version of the newest commit of any process; 0 in a new store.

@@ -44,14 +44,14 @@ fn only_the_owner_can_read_what_a_store_writes() {
 }
 
 #[test]
-fn a_closed_store_is_one_file_that_can_be_copied() {
+fn a_closed_store_is_one_file_that_can_be_copied_and_its_mark() {
     let (directory, path) = place();
     let state = State::open(&path).unwrap();
     for n in 0..500 {
         state.set(&format!("k{n}"), n).unwrap();
     }
     state.close().unwrap();
-    assert_eq!(names(directory.path()), ["agent.db"]);
+    assert_eq!(names(directory.path()), ["agent.db", "agent.db-mark"]);
     let copy = directory.path().join("copy.db");
     fs::copy(&path, &copy).unwrap();
     let copied = State::open(&copy).unwrap();
@@ -274,7 +274,7 @@ fn every_way_to_open_gives_the_same_answers() {
             assert!(entries.iter().all(|entry| entry.value() == json!({"text": text})));
             state.close().unwrap();
         }
-        assert_eq!(names(directory.path()), ["agent.db"], "{config:?}");
+        assert_eq!(names(directory.path()), ["agent.db", "agent.db-mark"], "{config:?}");
     }
 }
 

@@ -70,6 +70,9 @@ pub(crate) struct Range {
 /// Looks at a row while it is at hand.
 pub(crate) type OnRow<'f> = &'f mut dyn FnMut(&LogRow<'_>) -> Result<()>;
 
+/// Looks at a key with its newest change and that change's row, if it is there.
+pub(crate) type OnEntry<'f> = &'f mut dyn FnMut(ScopeId, &str, Newest, Option<&LogRow<'_>>) -> Result<()>;
+
 /// Questions to one state of the database.
 pub(crate) trait Reads {
     /// The newest row of the log.
@@ -90,6 +93,12 @@ pub(crate) trait Reads {
     fn scopes(&self, parent: ScopeId) -> Result<Vec<String>>;
     /// The id of a scope, if it exists.
     fn find_scope(&self, parent: ScopeId, name: &str) -> Result<Option<ScopeId>>;
+    /// Every row of the log, in the order of their numbers.
+    fn log(&self, on_row: OnRow<'_>) -> Result<()>;
+    /// Every key of every scope, tombstones included.
+    fn all_entries(&self, on_entry: OnEntry<'_>) -> Result<()>;
+    /// Every scope with its parent; 0 is the parent of a tenant's root.
+    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()>;
 }
 
 /// Changes inside the one write transaction.
@@ -98,6 +107,8 @@ pub(crate) trait Writes {
     fn reads(&self) -> &dyn Reads;
     /// The newest row of the log, changes made so far included.
     fn head(&self) -> Head;
+    /// Whether the disk is so full that it must be left to deletions.
+    fn is_short_of_space(&self) -> bool;
     /// Appends a row to the log and makes it the newest of its key; `replaced` says whether the key has an entry.
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
     /// Adds a scope below `parent`.
@@ -127,6 +138,8 @@ pub(crate) trait Engine: Send + Sync {
     ///
     /// Answers the new stamp when it is certain that no other process has committed since, otherwise nothing.
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>>;
+    /// What is wrong with the way in which the database keeps its tables, at most `most` texts.
+    fn check_structure(&self, most: usize) -> Result<Vec<String>>;
     /// The store's own identity, a UUID.
     fn store_id(&self) -> &str;
     /// Waits for calls under way, then lets go of the files. Later calls are `Closed`.

@@ -5,6 +5,7 @@ use super::request::{Action, Applied, Change, Reliance, Request, Response};
 use super::{MAX_STORED_BYTES, snapshot};
 use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes};
 use crate::error::shorten;
+use crate::harness::sabotaged;
 use crate::key::Pattern;
 use crate::{Document, Entry, Error, ErrorKind, Result};
 use std::ops::ControlFlow;
@@ -61,6 +62,9 @@ impl<'w> Apply<'w> {
 
     /// Everything the transaction read must be as it was: then it could have run at this very moment.
     fn check_reliance(&self, reliance: &Reliance) -> Result<()> {
+        if sabotaged("no-reliance") {
+            return Ok(());
+        }
         let Head { seq, version } = reliance.snapshot;
         if self.writes.head().seq == seq {
             return Ok(());
@@ -77,7 +81,7 @@ impl<'w> Apply<'w> {
                 return changed(key);
             }
         }
-        if reliance.ranges.is_empty() {
+        if reliance.ranges.is_empty() || sabotaged("no-range-reliance") {
             return Ok(());
         }
         let mut found = None;
@@ -141,6 +145,12 @@ impl<'w> Apply<'w> {
         document: Document,
         packed: &Packed,
     ) -> Result<Applied> {
+        if self.writes.is_short_of_space() {
+            return Err(Error::new(
+                ErrorKind::DiskFull,
+                "the disk is full; what space is left is kept for deleting, so free some and try again",
+            ));
+        }
         let created_ms = self.created_ms(newest)?;
         let row = self.row(scope, &key, Operation::Set, newest, packed.flags, packed.bytes(&document));
         self.writes.append(&row, created_ms, newest.is_some())?;

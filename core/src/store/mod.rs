@@ -1,21 +1,23 @@
 //! The pipeline between handles and an engine: one cache, one queue of commits, one view of what other processes did.
 
 pub(crate) mod apply;
+mod audit;
 pub(crate) mod cache;
-mod codec;
+pub(crate) mod codec;
 pub(crate) mod commit;
+mod group;
 pub(crate) mod request;
 pub(crate) mod snapshot;
 
-use self::apply::{Apply, Published, Rules};
 use self::cache::Cache;
-use self::commit::{Commits, Writer};
+use self::commit::Commits;
 use self::request::{Action, Request, Response};
 use self::snapshot::{Extent, Page};
 use crate::engine::{Engine, Head, Newest, Range, ScopeId};
+use crate::harness::sabotaged;
 use crate::key::{Key, Pattern, ScopeName};
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
-use crate::{Document, Entry, Error, ErrorKind, Result, StateConfig, clock, fork, limits};
+use crate::{Document, Entry, Error, Result, StateConfig, fork, limits};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -32,9 +34,6 @@ pub(crate) struct Store {
     known: Mutex<Head>,
     generation: u64,
 }
-
-/// More rows than this in one group are not put into the cache: they would push out what is read.
-const PUBLISHED_ROWS: usize = 1_000;
 
 /// What a stored value may decode to: the store may have been written under a larger setting than today's.
 const MAX_STORED_BYTES: usize = limits::MAX_VALUE_BYTES_CEILING;
@@ -90,6 +89,9 @@ impl Store {
 
     /// Makes sure that the cache knows of every commit that was acknowledged to anybody before this call.
     fn refresh(&self) -> Result<()> {
+        if sabotaged("stale-cache") {
+            return Ok(());
+        }
         if self.engine.stamp() == self.seen.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -172,6 +174,9 @@ impl Store {
 
     /// The entries of several keys, in their order, all of one moment.
     pub(crate) fn entries(&self, scope: ScopeId, keys: &[Key<'_>]) -> Result<Vec<Option<Arc<Entry>>>> {
+        if sabotaged("read-two-snapshots") {
+            return keys.iter().map(|key| self.entry(scope, *key)).collect();
+        }
         self.refresh()?;
         let before = self.seen.load(Ordering::Acquire);
         let cached: Result<Vec<_>, _> = keys.iter().map(|key| self.cache.get(scope, key.as_str())).collect();
@@ -272,108 +277,27 @@ impl Store {
         Action::set(document, self.config.enable_compression)
     }
 
+    /// The planted bug `lost-increment`.
+    fn update_outside(&self, request: &mut Request) -> Result<()> {
+        for change in &mut request.changes {
+            if let request::Change::One { scope, key, action, .. } = change
+                && let Action::Update(update) = action
+            {
+                let current = self.entry(*scope, Key::parse(key)?)?;
+                let document =
+                    update.apply(current.as_ref().map(|entry| entry.document()), self.config.max_value_bytes)?;
+                *action = self.set_action(document);
+            }
+        }
+        Ok(())
+    }
+
     /// Commits a request together with whatever else waits.
-    pub(crate) fn submit(&self, request: Request) -> Result<Response> {
+    pub(crate) fn submit(&self, mut request: Request) -> Result<Response> {
+        if sabotaged("lost-increment") {
+            self.update_outside(&mut request)?;
+        }
         self.commits.submit(self, request)
-    }
-
-    /// After a commit that may or may not be stored: nothing that was cached counts any more.
-    fn distrust(&self) {
-        let mut known = self.known();
-        // Where this fails too, the next successful read of the log's end starts from the older one.
-        let _ = self.engine.read(&mut |reads| {
-            *known = reads.head()?;
-            Ok(())
-        });
-        // Afterwards, or a value from before the new end could be taken in in between.
-        self.cache.clear();
-    }
-
-    /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its
-    /// own write.
-    fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
-        let mut known = self.known();
-        let followed = known.seq == start.seq;
-        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
-        if followed || known.seq == end.seq {
-            let keep = published.len() <= PUBLISHED_ROWS;
-            for (scope, key, entry) in published {
-                if keep {
-                    self.cache.publish(scope, &key, entry);
-                } else {
-                    self.cache.forget(scope, &key);
-                }
-            }
-        }
-        if followed {
-            *known = end;
-            if let Some(stamp) = stamp {
-                self.seen.store(stamp, Ordering::Release);
-            }
-        }
-    }
-}
-
-impl Writer for Store {
-    type Request = Request;
-    type Answer = Result<Response>;
-
-    fn footprint(request: &Request) -> usize {
-        request.footprint()
-    }
-
-    /// Each request stands or falls alone.
-    fn commit(&self, requests: Vec<Request>) -> Vec<Result<Response>> {
-        let count = requests.len();
-        let mut requests = Some(requests);
-        let (mut results, mut published) = (Vec::with_capacity(count), Vec::new());
-        let (mut start, mut end) = (Head::default(), Head::default());
-        let rules = Rules { compress: self.config.enable_compression, max_bytes: self.config.max_value_bytes };
-        let committed = self.engine.write(&mut |writes| {
-            start = writes.head();
-            let now_ms = clock::now_ms();
-            for request in requests.take().into_iter().flatten() {
-                let alone = count == 1;
-                if !alone {
-                    writes.savepoint()?;
-                }
-                let before = published.len();
-                let result = Apply::new(writes, rules, now_ms, &mut published).request(request);
-                if alone {
-                    results.push(Ok(result?));
-                    break;
-                }
-                if let Err(error) = &result {
-                    published.truncate(before);
-                    // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
-                    writes.undo().map_err(|_| error.clone())?;
-                } else {
-                    writes.release()?;
-                }
-                results.push(result);
-            }
-            end = writes.head();
-            Ok(())
-        });
-        match committed {
-            Ok(stamp) => {
-                self.publish(start, end, stamp, published);
-                results
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::CommitUnknown {
-                    self.distrust();
-                }
-                (0..count).map(|_| Err(error.clone())).collect()
-            }
-        }
-    }
-
-    fn unknown() -> Result<Response> {
-        Err(Error::new(
-            ErrorKind::CommitUnknown,
-            "the writer failed unexpectedly; read the keys again to know what is stored",
-        ))
     }
 }
 

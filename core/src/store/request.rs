@@ -64,6 +64,22 @@ impl Request {
         Self { changes: vec![Change::One { scope, key: key.into(), action, if_version }], relies_on: None }
     }
 
+    /// The same once more, if it does nothing but delete.
+    pub(crate) fn deletion(&self) -> Option<Self> {
+        let again = |change: &Change| match change {
+            Change::One { scope, key, action: Action::Delete, if_version } => {
+                Some(Change::One { scope: *scope, key: key.clone(), action: Action::Delete, if_version: *if_version })
+            }
+            Change::Clear { scope, pattern } => Some(Change::Clear { scope: *scope, pattern: pattern.clone() }),
+            Change::One { .. } => None,
+        };
+        if self.relies_on.is_some() {
+            return None;
+        }
+        let changes = self.changes.iter().map(again).collect::<Option<_>>()?;
+        Some(Self { changes, relies_on: None })
+    }
+
     /// Bytes that wait with it in the queue.
     pub(crate) fn footprint(&self) -> usize {
         self.changes.iter().map(Change::footprint).sum()

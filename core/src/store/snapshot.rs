@@ -126,7 +126,7 @@ pub(crate) fn entry_at(
 }
 
 /// When the key of a row came into being: the time of the oldest row before which there is none, or a deletion.
-fn birth(reads: &dyn Reads, mut seq: i64) -> Result<i64> {
+pub(crate) fn birth(reads: &dyn Reads, mut seq: i64) -> Result<i64> {
     let mut born_ms = 0;
     loop {
         let mut prev = 0;

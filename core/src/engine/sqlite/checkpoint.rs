@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::error::from_sqlite;
-use crate::{Result, fork};
+use crate::{Result, fork, harness};
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -54,6 +54,14 @@ pub(super) fn restart(connection: &Connection) -> Result<Progress> {
     progress
 }
 
+/// Moves everything and leaves the log without a byte, synced; says whether other processes let that happen.
+pub(super) fn empty(connection: &Connection) -> Result<bool> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        .map(|busy| busy == 0)
+        .map_err(|e| from_sqlite("moving the log into the database", e))
+}
+
 impl Shared {
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
     /// grows; when it has become long the rest is moved while nobody writes. A log that is not the store's any more is left
@@ -61,13 +69,16 @@ impl Shared {
     fn checkpoint(&self) -> Result<Progress> {
         let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
         let _inside = fork::inside();
+        harness::point("checkpoint.begin");
         self.check_files()?;
         let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
         if progress.log < MANY_FRAMES {
             return Ok(progress);
         }
         let writer = self.lock_writer();
-        writer.connection.as_ref().map_or(Ok(progress), restart)
+        let progress = writer.connection.as_ref().map_or(Ok(progress), restart);
+        harness::point("checkpoint.done");
+        progress
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening connections, all with the same hardening.
 
 use super::error::from_sqlite;
-use crate::{Result, StateConfig, SyncMode};
+use crate::{Result, StateConfig, SyncMode, harness};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
@@ -33,9 +33,10 @@ pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> 
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = match path {
-        Some(path) => Connection::open_with_flags(path, flags),
-        None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
+    let connection = match (path, harness::vfs()) {
+        (Some(path), None) => Connection::open_with_flags(path, flags),
+        (Some(path), Some(vfs)) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
+        (None, _) => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
     }
     .map_err(failed)?;
     harden(&connection).map_err(failed)?;
@@ -93,6 +94,7 @@ pub(super) fn set_journal(connection: &Connection, config: &StateConfig, role: R
         }
     }
     let synchronous = match config.sync_mode {
+        SyncMode::Full if harness::sabotaged("no-sync") => "OFF",
         SyncMode::Full => "FULL",
         SyncMode::Normal => "NORMAL",
         SyncMode::Off => "OFF",

@@ -1,9 +1,10 @@
 //! The file that a path names: whether it may be a store at all, decided before SQLite sees it.
 
+use crate::harness::{self, Event};
 use crate::{Error, ErrorKind, Result, StateConfig};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The smallest page of an SQLite file, and so the shortest file, in bytes.
@@ -22,7 +23,7 @@ pub(crate) fn resolve(path: &Path, config: &StateConfig) -> Result<PathBuf> {
         return Err(Error::invalid(format!("persistence_path '{}' names no file", path.display())));
     };
     // Opening and closing a file of an open store would drop the locks that this process holds on it.
-    let beside = ["-wal", "-shm", "-journal"];
+    let beside = ["-wal", "-shm", "-journal", "-mark", "-ballast"];
     if let Some(suffix) = beside.iter().find(|suffix| name.as_encoded_bytes().ends_with(suffix.as_bytes())) {
         return Err(Error::invalid(format!(
             "persistence_path {} ends in '{suffix}', which names a file beside a store; name the store itself",
@@ -141,7 +142,7 @@ pub(super) fn check_file_system(_: &File, _: &Path) -> Result<()> {
 /// `DataLoss`: what is written there would be gone with the last descriptor.
 pub(super) fn check_named(file: &File, path: &Path) -> Result<Metadata> {
     match file.metadata() {
-        Ok(metadata) if metadata.nlink() > 0 => Ok(metadata),
+        Ok(metadata) if metadata.nlink() > 0 || harness::sabotaged("log-removed-anyway") => Ok(metadata),
         _ => Err(Error::new(
             ErrorKind::DataLoss,
             format!("{} was removed or replaced while the store was open; nothing more is written", path.display()),
@@ -149,7 +150,19 @@ pub(super) fn check_named(file: &File, path: &Path) -> Result<Metadata> {
     }
 }
 
-/// The path of a file that SQLite keeps beside the database.
+/// Writes bytes past SQLite.
+pub(super) fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    harness::event(&Event::Write { path, offset, bytes })?;
+    file.write_all_at(bytes, offset)
+}
+
+/// Removes a file past SQLite.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    harness::event(&Event::Remove(path))?;
+    std::fs::remove_file(path)
+}
+
+/// The path of a file that is kept beside the database.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

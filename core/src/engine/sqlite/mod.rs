@@ -1,25 +1,30 @@
 //! The SQLite engine: one file in write-ahead mode that several processes share, or a connection of its own for a store
 //! in memory or in exclusive use.
 
+mod ballast;
 mod checkpoint;
 mod connect;
 mod error;
 pub(crate) mod file;
 mod guard;
+mod mark;
 mod pool;
 mod schema;
 mod statements;
 mod wal;
+mod write;
 
+use self::ballast::Ballast;
 use self::checkpoint::Checkpointer;
 use self::connect::{Role, connect, set_journal};
-use self::error::{from_sqlite, is_busy};
+use self::error::from_sqlite;
 use self::guard::Guard;
+use self::mark::Mark;
 use self::pool::Pool;
-use self::statements::{Change, View};
+use self::statements::View;
 use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
-use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork};
+use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +48,8 @@ struct Shared {
     /// Commits of a store of one connection, whose stamp this is. It moves before anybody can read what was committed.
     commits: AtomicU64,
     guard: Mutex<Option<Guard>>,
+    /// Nothing for a store in memory.
+    ballast: Option<Ballast>,
 }
 
 /// What several connections need.
@@ -58,6 +65,8 @@ struct Writer {
     closed: bool,
     /// The log's end, as long as the stamp is this.
     known: Option<(u64, Head)>,
+    /// Nothing for a store in memory.
+    mark: Option<Mark>,
 }
 
 impl Sqlite {
@@ -76,10 +85,17 @@ impl Sqlite {
                 Some(Guard::take(path, database, config.exclusive)?)
             }
         };
+        harness::point("open.guarded");
+        // Before the store is read: other processes raise the store first, then the mark.
+        let mut mark = path.map(|path| Mark::open(path, config.sync_mode)).transpose()?;
         let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
         let shown = path.unwrap_or(Path::new(":memory:"));
         let (connection, store_id) =
             retry_busy(patience, || open_writer(path, config, role)).map_err(|e| e.about(shown.display()))?;
+        if let (Some(mark), Some(path)) = (&mut mark, path) {
+            mark.compare(&store_id, View(&connection).head()?.version, config.accept_rollback, path)?;
+        }
+        let ballast = path.map(Ballast::open).transpose()?;
         let sharing = match path.filter(|_| role == Role::Writer) {
             None => None,
             Some(path) => {
@@ -96,18 +112,21 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             config: config.clone(),
             path: path.map(Path::to_owned),
-            writer: Mutex::new(Writer { connection: Some(connection), closed: false, known: None }),
+            writer: Mutex::new(Writer { connection: Some(connection), closed: false, known: None, mark }),
             sharing,
             commits: AtomicU64::new(0),
             guard: Mutex::new(guard),
+            ballast,
         });
         let checkpointer = match shared.sharing {
             None => None,
+            Some(_) if harness::one_thread() => None,
             Some(_) => Some(
                 Checkpointer::start(Arc::clone(&shared))
                     .map_err(|e| Error::new(ErrorKind::Io, format!("starting the checkpoint thread failed: {e}")))?,
             ),
         };
+        harness::point("open.ready");
         Ok(Self { shared, checkpointer: Mutex::new(checkpointer), store_id })
     }
 }
@@ -133,6 +152,7 @@ fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<
     set_journal(&connection, config, role)?;
     if found == schema::Found::Empty {
         schema::create(&connection, shown)?;
+        harness::point("open.created");
     }
     let store_id = schema::store_id(&connection)?;
     Ok((connection, store_id))
@@ -187,56 +207,25 @@ impl Shared {
     /// Opens the write connection anew.
     fn reopen(&self, writer: &mut Writer, path: &Path) -> Result<()> {
         let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
-        writer.connection = Some(open_writer(Some(path), &self.config, role)?.0);
+        let (connection, store_id) = open_writer(Some(path), &self.config, role)?;
+        if let Some(mark) = &mut writer.mark {
+            mark.compare(&store_id, View(&connection).head()?.version, false, path)?;
+        }
+        writer.connection = Some(connection);
         Ok(())
     }
+}
 
-    /// Starts the write transaction once no other process is in one.
-    fn begin(&self, connection: &Connection) -> Result<()> {
-        let patience = Duration::from_millis(self.config.busy_timeout_ms);
-        let start = Instant::now();
-        let mut pause = Pause::default();
-        if !connection.is_autocommit() {
-            // A panic has left a transaction behind.
-            connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("undoing a write", e))?;
-        }
-        let mut statement =
-            connection.prepare_cached("BEGIN IMMEDIATE").map_err(|e| from_sqlite("starting a write", e))?;
-        loop {
-            match statement.execute([]) {
-                Ok(_) => return Ok(()),
-                Err(e) if is_busy(&e) && start.elapsed() < patience => pause.wait(),
-                Err(e) => return Err(from_sqlite("starting a write", e)),
-            }
-        }
-    }
-
-    /// After a COMMIT that failed: tells whether the last row of the commit is there after all. Another process may have
-    /// written a row of that number meanwhile, so only the row's check proves that it is ours.
-    fn settle(&self, writer: &mut Writer, last: Head, last_check: Option<i64>, error: rusqlite::Error) -> Result<()> {
-        // A connection that failed to commit is not trusted any more. A store in memory has no other.
-        if let Some(path) = &self.path {
-            writer.connection = None;
-            // If that fails, the next write tries again.
-            let _ = self.reopen(writer, path);
-        }
-        let mut found = None;
-        let read = writer.connection.as_ref().map(|connection| {
-            View(connection).row(last.seq, &mut |row| {
-                found = Some(row.check);
-                Ok(())
-            })
-        });
-        let disk_full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
-        match read {
-            Some(Ok(_)) if last_check.is_some() && found == last_check => Ok(()),
-            // Another commit has taken the place, or the pages were never written.
-            Some(Ok(there)) if (there && last_check.is_some()) || disk_full => Err(from_sqlite("committing", error)),
-            _ => Err(Error::new(
-                ErrorKind::CommitUnknown,
-                format!("it is unknown whether the commit is stored ({error}); read the key again to know"),
-            )
-            .with_source(error)),
+impl Sqlite {
+    /// Runs `work` with a connection for reading.
+    fn on_connection<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let _inside = fork::inside();
+        match &self.shared.sharing {
+            Some(sharing) => sharing.readers.with(work),
+            None => match &self.shared.lock_writer().connection {
+                Some(connection) => work(connection),
+                None => Err(Error::closed("the store")),
+            },
         }
     }
 }
@@ -256,14 +245,7 @@ impl Engine for Sqlite {
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<()> {
-        let _inside = fork::inside();
-        match &self.shared.sharing {
-            Some(sharing) => sharing.readers.with(|connection| work(&View(connection))),
-            None => match &self.shared.lock_writer().connection {
-                Some(connection) => work(&View(connection)),
-                None => Err(Error::closed("the store")),
-            },
-        }
+        self.on_connection(|connection| work(&View(connection)))
     }
 
     fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
@@ -283,78 +265,15 @@ impl Engine for Sqlite {
 
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
         let _inside = fork::inside();
-        let shared = &*self.shared;
-        let mut writer = shared.lock_writer();
-        let writer = &mut *writer;
-        if let (None, false, Some(path)) = (&writer.connection, writer.closed, &shared.path) {
-            shared.reopen(writer, path)?;
-        }
-        let connection = writer.connection.as_ref().ok_or_else(|| Error::closed("the store"))?;
-        shared.begin(connection)?;
-        let undo = |error: Error| {
-            // SQLite may have rolled back by itself already.
-            let _ = connection.execute_batch("ROLLBACK");
-            Err(error)
-        };
-        let index = shared.sharing.as_ref().map(|sharing| &sharing.index);
-        let before = index.map(WalIndex::header);
-        let view = View(connection);
-        let stamp_before = before
-            .map_or_else(|| Some(shared.commits.load(Ordering::Acquire)), |header| header.map(|header| header.stamp));
-        let head = match writer.known {
-            Some((stamp, head)) if stamp_before == Some(stamp) => head,
-            _ => match view.head() {
-                Ok(head) => head,
-                Err(e) => return undo(e),
-            },
-        };
-        let frames = before.flatten().map_or(0, |header| header.last_frame);
-        if let Err(e) = shared.check_files() {
-            return undo(e);
-        }
-        if let Some(sharing) = &shared.sharing {
-            let ready = match shared.config.sync_mode {
-                SyncMode::Full => sharing.wal.make_room(frames),
-                SyncMode::Normal | SyncMode::Off => Ok(()),
-            };
-            if let Err(e) = ready {
-                return undo(e);
-            }
-        }
-        let mut change = Change { view, head, last_check: None, wrote: false };
-        if let Err(e) = work(&mut change) {
-            return undo(e);
-        }
-        let Change { head, last_check, wrote, .. } = change;
-        if !wrote {
-            connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
-            return Ok(stamp_before);
-        }
-        let committed = connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
-        let commits = shared.commits.fetch_add(1, Ordering::AcqRel) + 1;
-        if let Err(error) = committed {
-            let _ = connection.execute_batch("ROLLBACK");
-            writer.known = None;
-            return shared.settle(writer, head, last_check, error).map(|()| None);
-        }
-        let after = index.map(WalIndex::header);
-        let stamp = match (before, after) {
-            (None, _) => Some(commits),
-            // Exactly one commit since ours began: our own.
-            (Some(Some(before)), Some(Some(after))) if after.change == before.change.wrapping_add(1) => {
-                Some(after.stamp)
-            }
-            _ => None,
-        };
-        writer.known = stamp.map(|stamp| (stamp, head));
-        if frames >= checkpoint::TOO_MANY_FRAMES {
-            // The commit stands whatever comes of this.
-            let _ = checkpoint::restart(connection);
-        }
+        let (stamp, frames) = self.shared.write(work)?;
         if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             checkpointer.note(frames);
         }
         Ok(stamp)
+    }
+
+    fn check_structure(&self, most: usize) -> Result<Vec<String>> {
+        self.on_connection(|connection| schema::check_structure(connection, most))
     }
 
     fn store_id(&self) -> &str {
@@ -372,10 +291,11 @@ impl Engine for Sqlite {
         if let Some(sharing) = &self.shared.sharing {
             sharing.readers.close();
         }
-        let connection = {
+        harness::point("close.stopped");
+        let (connection, mark) = {
             let mut writer = self.shared.lock_writer();
             writer.closed = true;
-            writer.connection.take()
+            (writer.connection.take(), writer.mark.take())
         };
         let closed = match connection {
             None => Ok(()),
@@ -383,17 +303,22 @@ impl Engine for Sqlite {
                 if self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.
-                    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                    let emptied = checkpoint::empty(&connection).unwrap_or(false);
+                    if let Some(mut mark) = mark.filter(|_| emptied && self.shared.config.sync_mode != SyncMode::Off) {
+                        mark.all_safe();
+                    }
                 }
                 connection.close().map_err(|(_, e)| from_sqlite("closing the store", e))
             }
         };
+        harness::point("close.emptied");
         if let Some(sharing) = &self.shared.sharing {
             sharing.index.release();
         }
         if let Some(guard) = self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner).take() {
             guard.leave();
         }
+        harness::point("close.left");
         closed
     }
 }

@@ -138,6 +138,14 @@ pub(super) fn store_id(connection: &Connection) -> Result<String> {
         .map_err(|e| from_sqlite("reading the store's identity", e))
 }
 
+/// What SQLite finds wrong with its tables and indexes (<https://sqlite.org/pragma.html#pragma_integrity_check>).
+pub(super) fn check_structure(connection: &Connection, most: usize) -> Result<Vec<String>> {
+    let failed = |e| from_sqlite("looking at the database's structure", e);
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({most})")).map_err(failed)?;
+    let texts = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    texts.filter(|text| text.as_ref().map_or(true, |text| text != "ok")).collect::<Result<_, _>>().map_err(failed)
+}
+
 /// Random bytes as a version 4 UUID (RFC 9562, section 5.4).
 fn uuid_text(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0F | 0x40;

@@ -1,7 +1,7 @@
 //! Every SQL text that reads or writes data, by name; and the questions and changes that use them.
 
 use super::error::from_sqlite;
-use crate::engine::{Head, LogRow, Newest, OnRow, Operation, Range, Reads, ScopeId, Writes};
+use crate::engine::{Head, LogRow, Newest, OnEntry, OnRow, Operation, Range, Reads, ScopeId, Writes};
 use crate::{Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
@@ -18,6 +18,14 @@ const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, \
 /// One row of the log.
 const ROW: &str = "SELECT NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value FROM log WHERE seq = ?1";
+/// Every row of the log.
+const LOG: &str = "SELECT NULL, NULL, NULL, \
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value FROM log ORDER BY seq";
+/// Every key with the row of its newest change.
+const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, \
+     entry.scope_id, entry.key \
+     FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
 const ENTRIES: &str =
     "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
@@ -39,6 +47,8 @@ const MOVE_ENTRY: &str =
     "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6 WHERE scope_id = ?1 AND key = ?2";
 /// Names of child scopes.
 const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
+/// Every scope.
+const ALL_SCOPES: &str = "SELECT id, parent_id FROM scope";
 /// One child scope.
 const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
 /// Adds a child scope to its parent's tenant.
@@ -139,6 +149,40 @@ impl Reads for View<'_> {
             .optional()
             .map_err(|e| from_sqlite("finding a scope", e))
     }
+
+    fn log(&self, on_row: OnRow<'_>) -> Result<()> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, LOG)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            on_row(&log_row(row)?)?;
+        }
+        Ok(())
+    }
+
+    fn all_entries(&self, on_entry: OnEntry<'_>) -> Result<()> {
+        let failed = |e| from_sqlite("listing keys", e);
+        let mut statement = prepare(self.0, ALL_ENTRIES)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let change = match row.get_ref(3).map_err(failed)? {
+                ValueRef::Null => None,
+                _ => Some(log_row(row)?),
+            };
+            on_entry(row.get(14).map_err(failed)?, text(row, 15)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()> {
+        let failed = |e| from_sqlite("listing scopes", e);
+        let mut statement = prepare(self.0, ALL_SCOPES)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            each(row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
+        }
+        Ok(())
+    }
 }
 
 /// The first key beyond a range, or what sorts after every key.
@@ -194,6 +238,8 @@ pub(super) struct Change<'c> {
     /// The check of the last row that was appended: it tells our row from another of the same number.
     pub(super) last_check: Option<i64>,
     pub(super) wrote: bool,
+    /// The disk has no space but what is needed to delete.
+    pub(super) short_of_space: bool,
 }
 
 impl Change<'_> {
@@ -210,6 +256,10 @@ impl Writes for Change<'_> {
 
     fn head(&self) -> Head {
         self.head
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        self.short_of_space
     }
 
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()> {

@@ -1,12 +1,11 @@
 //! The write-ahead log seen from outside: a mapping of its index that tells whether anybody has committed, and the file
 //! itself, kept large enough that a commit does not change its size.
 
-use super::file::{self, beside, from_io};
+use super::file::{self, beside, from_io, write_at};
 use super::guard::Guard;
 use crate::Result;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
@@ -156,7 +155,7 @@ impl Wal {
         let mut at = from;
         while at < to {
             let len = ZEROES.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
-            self.file.write_all_at(&ZEROES[..len], at).map_err(|e| from_io("enlarging", &self.path, e))?;
+            write_at(&self.file, &self.path, at, &ZEROES[..len]).map_err(|e| from_io("enlarging", &self.path, e))?;
             at += len as u64;
         }
         Ok(())

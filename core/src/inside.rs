@@ -1,0 +1,104 @@
+//! What the fuzz targets ask of inner parts. Only with the feature `harness`.
+
+use crate::engine::{LogRow, Operation};
+use crate::key::Pattern;
+use crate::store::codec::{self, Packed};
+use crate::value::{Number, Update, array_len};
+use crate::{Document, Result, StateConfig};
+
+/// A row of the log as its columns say.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// `seq`, `version`, `time_ms`, `scope` and `prev`.
+    pub numbers: [i64; 5],
+    /// Its key.
+    pub key: &'a str,
+    /// A set; otherwise a deletion.
+    pub set: bool,
+    /// When it expires.
+    pub expires_ms: Option<i64>,
+    /// How the value is encoded.
+    pub flags: i64,
+    /// The value's bytes.
+    pub value: &'a [u8],
+}
+
+impl Row<'_> {
+    fn log_row(&self, check: i64) -> LogRow<'_> {
+        let [seq, version, time_ms, scope, prev] = self.numbers;
+        let operation = if self.set { Operation::Set } else { Operation::Delete };
+        let Self { key, expires_ms, flags, value, .. } = *self;
+        LogRow { seq, version, time_ms, scope, key, operation, prev, expires_ms, flags, value, check }
+    }
+
+    /// The check that belongs to it.
+    pub fn check(&self) -> i64 {
+        codec::check(&self.log_row(0))
+    }
+
+    /// Compares it with a check.
+    ///
+    /// # Errors
+    /// `Corrupt` when they do not fit.
+    pub fn verify(&self, check: i64) -> Result<()> {
+        codec::verify(&self.log_row(check))
+    }
+
+    /// Its value, of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// `Corrupt` when it has none.
+    pub fn unpack(&self, check: i64, max_bytes: usize) -> Result<Document> {
+        codec::unpack(&self.log_row(check), max_bytes)
+    }
+}
+
+/// The flags and bytes that are stored for a document.
+pub fn pack(document: &Document, compress: bool) -> (i64, Vec<u8>) {
+    let packed = Packed::new(document, compress);
+    (packed.flags, packed.bytes(document).to_vec())
+}
+
+/// A document of text that nobody has checked, as it comes from a forged row.
+pub fn forged(text: &str) -> Document {
+    Document::trusted(text.to_owned())
+}
+
+/// What an increment makes of a value.
+///
+/// # Errors
+/// As the verb's.
+pub fn increment(current: Option<&Document>, by: Number) -> Result<Document> {
+    Update::Increment(by.checked()?).apply(current, usize::MAX)
+}
+
+/// What an append makes of a value, and the new number of items.
+///
+/// # Errors
+/// As the verb's.
+pub fn append(current: Option<&Document>, item: &Document, max_bytes: usize) -> Result<(Document, u64)> {
+    let list = Update::Append(item.clone()).apply(current, max_bytes)?;
+    let len = array_len(list.text());
+    Ok((list, len))
+}
+
+/// What a merge makes of a value.
+///
+/// # Errors
+/// As the verb's.
+pub fn merge(current: Option<&Document>, patch: &Document, max_bytes: usize) -> Result<Document> {
+    Update::Merge(patch.clone()).apply(current, max_bytes)
+}
+
+/// The end of the range of keys that can match.
+pub fn upper_bound(pattern: &Pattern) -> Option<String> {
+    pattern.upper_bound()
+}
+
+/// Refuses settings that are out of range or contradict each other.
+///
+/// # Errors
+/// `Invalid` names the setting.
+pub fn check(config: &StateConfig) -> Result<()> {
+    config.check()
+}

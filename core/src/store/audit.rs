@@ -1,0 +1,160 @@
+//! Looking at everything once: every change against its check and the one before it, every key against its newest change.
+
+use super::{MAX_STORED_BYTES, Store, codec, snapshot};
+use crate::engine::{LogRow, Newest, Operation, Reads, ScopeId};
+use crate::error::shorten;
+use crate::{ErrorKind, Result, Verification};
+use std::collections::HashSet;
+
+/// More problems than this say no more than these.
+const MOST_PROBLEMS: usize = 100;
+
+impl Store {
+    /// Reads everything that the store holds, in one snapshot, and tells what does not fit together.
+    pub(crate) fn verify(&self) -> Result<Verification> {
+        let mut audit = Audit::default();
+        let structure = self.engine.check_structure(MOST_PROBLEMS);
+        let structure = audit.note(structure)?.unwrap_or_default();
+        audit.found.problems.extend(structure);
+        let read = self.engine.snapshot(&mut |reads| {
+            audit.scopes(reads)?;
+            audit.log(reads)?;
+            audit.keys(reads)
+        });
+        // Damage may end the reading; what comes after it is not known then.
+        audit.note(read)?;
+        audit.found.problems.truncate(MOST_PROBLEMS);
+        Ok(audit.found)
+    }
+}
+
+#[derive(Default)]
+struct Audit {
+    found: Verification,
+    scopes: HashSet<ScopeId>,
+    /// For every row of the log, by its distance from the first: no later one of its key has been seen.
+    newest: Vec<bool>,
+    first: i64,
+}
+
+impl Audit {
+    fn problem(&mut self, problem: impl Into<String>) {
+        if self.found.problems.len() < MOST_PROBLEMS {
+            self.found.problems.push(problem.into());
+        }
+    }
+
+    /// Damage is something found; any other error is one of the call.
+    fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.problem(error.message());
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    fn scopes(&mut self, reads: &dyn Reads) -> Result<()> {
+        let mut parents = Vec::new();
+        reads.all_scopes(&mut |id, parent| {
+            self.scopes.insert(id);
+            parents.push((id, parent));
+        })?;
+        for (id, parent) in parents {
+            if parent != 0 && !self.scopes.contains(&parent) {
+                self.problem(format!("scope {id} lies in scope {parent}, which does not exist"));
+            }
+        }
+        self.found.scopes = self.scopes.len() as u64;
+        Ok(())
+    }
+
+    fn log(&mut self, reads: &dyn Reads) -> Result<()> {
+        let mut version = 0;
+        reads.log(&mut |row| {
+            self.found.changes += 1;
+            let sound = match row.operation {
+                Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(drop),
+                Operation::Delete => codec::verify(row),
+            };
+            if self.note(sound)?.is_none() {
+                return Ok(());
+            }
+            if row.version < version {
+                self.problem(format!("log row {} has version {} after version {version}", row.seq, row.version));
+            }
+            version = row.version;
+            if !self.scopes.contains(&row.scope) {
+                self.problem(format!("log row {} is of scope {}, which does not exist", row.seq, row.scope));
+            }
+            self.follow(reads, row)
+        })?;
+        self.found.version = version.cast_unsigned();
+        Ok(())
+    }
+
+    /// The row takes the place of the one before it of its key.
+    fn follow(&mut self, reads: &dyn Reads, row: &LogRow<'_>) -> Result<()> {
+        if row.prev != 0 {
+            let mut same_key = false;
+            reads.row(row.prev, &mut |before| {
+                same_key = before.scope == row.scope && before.key == row.key;
+                Ok(())
+            })?;
+            if !same_key || !self.take(row.prev) {
+                self.problem(format!("log row {} does not follow the change before it of its key", row.seq));
+            }
+        }
+        if self.newest.is_empty() {
+            self.first = row.seq;
+        }
+        match usize::try_from(row.seq - self.first) {
+            Ok(place) if place >= self.newest.len() => {
+                self.newest.resize(place, false);
+                self.newest.push(true);
+            }
+            _ => self.problem(format!("log row {} is out of its order", row.seq)),
+        }
+        Ok(())
+    }
+
+    /// Whether no later change than this was seen of its key; from now on there is one.
+    fn take(&mut self, seq: i64) -> bool {
+        let place = usize::try_from(seq - self.first).ok();
+        place.and_then(|place| self.newest.get_mut(place)).is_some_and(std::mem::take)
+    }
+
+    fn keys(&mut self, reads: &dyn Reads) -> Result<()> {
+        reads.all_entries(&mut |scope, key, newest, row| {
+            self.found.keys += u64::from(newest.live);
+            let fits = row.is_some_and(|row| {
+                row.scope == scope && row.key == key && (row.operation == Operation::Set) == newest.live
+            });
+            if !fits || !self.take(newest.seq) {
+                self.problem(format!("key {} of scope {scope} does not fit log row {}", shorten(key), newest.seq));
+                return Ok(());
+            }
+            self.birth(reads, key, newest, row)
+        })?;
+        let forgotten: Vec<i64> = (self.first..)
+            .zip(&self.newest)
+            .filter(|(_, newest)| **newest)
+            .map(|(seq, _)| seq)
+            .take(MOST_PROBLEMS)
+            .collect();
+        for seq in forgotten {
+            self.problem(format!("log row {seq} is the newest change of its key, but no key points at it"));
+        }
+        Ok(())
+    }
+
+    fn birth(&mut self, reads: &dyn Reads, key: &str, newest: Newest, row: Option<&LogRow<'_>>) -> Result<()> {
+        let Some(row) = row.filter(|_| newest.live) else { return Ok(()) };
+        let born_ms = snapshot::birth(reads, newest.seq)?;
+        if newest.created_ms.unwrap_or(row.time_ms) != born_ms {
+            self.problem(format!("key {} does not have the time at which it was made", shorten(key)));
+        }
+        Ok(())
+    }
+}

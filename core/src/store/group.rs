@@ -1,0 +1,152 @@
+//! One commit group: its requests inside one write transaction, and what the cache learns of it.
+
+use super::Store;
+use super::apply::{Apply, Published, Rules};
+use super::commit::Writer;
+use super::request::{Request, Response};
+use crate::engine::Head;
+use crate::harness::{self, sabotaged};
+use crate::{Error, ErrorKind, Result, clock};
+use std::sync::atomic::Ordering;
+
+/// More rows than this in one group are not put into the cache: they would push out what is read.
+const PUBLISHED_ROWS: usize = 1_000;
+
+impl Writer for Store {
+    type Request = Request;
+    type Answer = Result<Response>;
+
+    fn footprint(request: &Request) -> usize {
+        request.footprint()
+    }
+
+    /// Each request stands or falls alone.
+    fn commit(&self, mut requests: Vec<Request>) -> Vec<Result<Response>> {
+        if sabotaged("split-commit")
+            && let [request] = &mut *requests
+            && request.changes.len() > 1
+        {
+            let second = request.changes.split_off(request.changes.len() / 2);
+            let first = self.commit_all(requests).pop();
+            let mut both = self.commit_all(vec![Request { relies_on: None, changes: second }]);
+            if let (Some(Ok(first)), Some(Ok(both))) = (first, both.first_mut()) {
+                both.applied.splice(0..0, first.applied);
+            }
+            return both;
+        }
+        // On a full disk deletions are tried again, with the space that was kept back for them.
+        let deletions: Vec<(usize, Request)> =
+            requests.iter().enumerate().filter_map(|(index, request)| Some((index, request.deletion()?))).collect();
+        let mut results = self.commit_all(requests);
+        for (index, request) in deletions {
+            if results[index].as_ref().is_err_and(|error| error.kind() == ErrorKind::DiskFull)
+                && let Some(again) = self.commit_all(vec![request]).pop()
+            {
+                results[index] = again;
+            }
+        }
+        results
+    }
+
+    fn unknown() -> Result<Response> {
+        Err(Error::new(
+            ErrorKind::CommitUnknown,
+            "the writer failed unexpectedly; read the keys again to know what is stored",
+        ))
+    }
+}
+
+impl Store {
+    fn commit_all(&self, requests: Vec<Request>) -> Vec<Result<Response>> {
+        let count = requests.len();
+        let mut requests = Some(requests);
+        let (mut results, mut published) = (Vec::with_capacity(count), Vec::new());
+        let (mut start, mut end) = (Head::default(), Head::default());
+        let rules = Rules { compress: self.config.enable_compression, max_bytes: self.config.max_value_bytes };
+        let committed = self.engine.write(&mut |writes| {
+            start = writes.head();
+            let now_ms = clock::now_ms();
+            for request in requests.take().into_iter().flatten() {
+                let alone = count == 1;
+                if !alone {
+                    writes.savepoint()?;
+                }
+                let before = published.len();
+                let result = Apply::new(writes, rules, now_ms, &mut published).request(request);
+                if alone {
+                    results.push(Ok(result?));
+                    break;
+                }
+                if let Err(error) = &result {
+                    published.truncate(before);
+                    // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
+                    if sabotaged("half-group") {
+                        writes.release()?;
+                        results.push(result);
+                        continue;
+                    }
+                    writes.undo().map_err(|_| error.clone())?;
+                } else {
+                    writes.release()?;
+                }
+                results.push(result);
+            }
+            end = writes.head();
+            Ok(())
+        });
+        match committed {
+            Ok(stamp) => {
+                self.publish(start, end, stamp, published);
+                results
+            }
+            Err(_) if sabotaged("ack-before-commit") && results.len() == count => results,
+            Err(error) => {
+                if error.kind() == ErrorKind::CommitUnknown {
+                    self.distrust();
+                }
+                (0..count).map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    /// After a commit that may or may not be stored: nothing that was cached counts any more.
+    fn distrust(&self) {
+        let mut known = self.known();
+        // Where this fails too, the next successful read of the log's end starts from the older one.
+        let _ = self.engine.read(&mut |reads| {
+            *known = reads.head()?;
+            Ok(())
+        });
+        // Afterwards, or a value from before the new end could be taken in in between.
+        self.cache.clear();
+    }
+
+    /// Tells the cache what was committed. Before anybody is answered: a caller that has its acknowledgement must find its
+    /// own write.
+    fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
+        let mut known = self.known();
+        let followed = known.seq == start.seq;
+        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
+        if followed || known.seq == end.seq {
+            let keep = published.len() <= PUBLISHED_ROWS;
+            for (scope, key, entry) in published {
+                if sabotaged("unpublished") {
+                    continue;
+                }
+                if keep {
+                    self.cache.publish(scope, &key, entry);
+                } else {
+                    self.cache.forget(scope, &key);
+                }
+            }
+        }
+        if followed {
+            *known = end;
+            if let Some(stamp) = stamp {
+                self.seen.store(stamp, Ordering::Release);
+            }
+        }
+        drop(known);
+        harness::point("write.published");
+    }
+}
