@@ -89,7 +89,7 @@ return function(folder, random, count)
         churn()
         local value
         value, asked = trapped(random, text)
-        if type(old) == "table" then value.before = old.text end
+        if type(old) == "table" then rawset(value, "before", old.text) end
         return value
       end)
       must_be(got, text, "modify")
