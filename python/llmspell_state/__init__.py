@@ -36,6 +36,7 @@ from .errors import (
 from .scope import Scope
 from .state import State
 from .transaction import Transaction
+from .verification import Verification
 
 __all__ = [
     "BackupInvalidError",
@@ -62,5 +63,6 @@ __all__ = [
     "StateIOError",
     "Transaction",
     "UnknownFormatError",
+    "Verification",
     "WrongKeyError",
 ]

@@ -151,7 +151,7 @@ class State(Scope):
     """
     An open store; `llmspell_state.State` adds keyword arguments and Python's mapping protocol.
     """
-    def __exit__(self, /, _error: Any, _value: Any, _traceback: Any) -> None: ...
+    def __exit__(self, /, error: Any, _value: Any, _traceback: Any) -> None: ...
     def __new__(cls, /, path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> State:
         """
         Opens the store at `path` (in memory without one) with settings by name.
@@ -174,6 +174,13 @@ class State(Scope):
     def store_id(self, /) -> str:
         """
         The store's identity: the text of a UUID, the same wherever its file goes.
+        """
+    def verify(self, /) -> "typing.Any":
+        """
+        Reads everything that the store holds and tells what is wrong with it.
+
+        Every change is compared with its check and with the change before it, every key with its newest change, and the
+        tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
         """
     @property
     def version(self, /) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _native
 from .scope import Scope
+from .verification import Verification
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,6 +26,8 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     - ``enable_compression``: compress values where it saves space.
     - ``exclusive``: only this process may open the store: faster, and a second process gets ``BusyError``.
     - ``create``, ``create_dirs``: make the file, and the folders above it, when they are missing.
+    - ``accept_rollback``: open the store although it holds less than was acknowledged, since an older copy of the file
+      was put back on purpose; otherwise that is ``DataLossError``.
     - ``max_value_bytes``: the longest stored text of one value.
     - ``busy_timeout_ms``: how long a write waits for other processes.
     - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
@@ -43,6 +46,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         exclusive: bool = False,
         create: bool = True,
         create_dirs: bool = False,
+        accept_rollback: bool = False,
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
@@ -56,6 +60,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
             "exclusive": exclusive,
             "create": create,
             "create_dirs": create_dirs,
+            "accept_rollback": accept_rollback,
             "max_value_bytes": max_value_bytes,
             "busy_timeout_ms": busy_timeout_ms,
             "enable_wal": enable_wal,
@@ -67,6 +72,15 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     def from_config(cls, config: Mapping[str, Any], *, default: Callable[[Any], object] | None = None) -> Self:
         """Opens a store as a mapping of settings says, with the file's path as ``persistence_path``."""
         return cast("Self", super().__new__(cls, None, dict(config), default))
+
+    def verify(self) -> Verification:
+        """Reads everything that the store holds and tells what is wrong with it; a sound store has no ``problems``.
+
+        Every change is compared with its check and with the change before it, every key with its newest change, and the
+        tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
+        """
+        found: Verification = super().verify()
+        return found
 
     def __enter__(self) -> Self:
         return self

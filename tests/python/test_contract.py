@@ -157,7 +157,7 @@ class Run:
 
     def fits(self, verb: str, expected: Any, answer: Any) -> bool:
         expected = self.expand(expected)
-        if verb == "entry" and isinstance(expected, dict) and isinstance(answer, dict):
+        if verb in ("entry", "verify") and isinstance(expected, dict) and isinstance(answer, dict):
             return all(same(field, answer[name]) for name, field in expected.items())
         return same(expected, answer)
 
@@ -187,6 +187,11 @@ class Run:
             return MISSING
         fields = {name: getattr(entry, name) for name in ("value", "version", "created", "updated")}
         return {**fields, "expires": MISSING if entry.expires is None else entry.expires}
+
+    def do_verify(self, handle: Any) -> Any:
+        found = handle.verify()
+        fields = {name: getattr(found, name) for name in ("version", "changes", "keys", "scopes", "ok")}
+        return {**fields, "problems": list(found.problems)}
 
     def do_keys(self, handle: Any, *pattern: str, **options: Any) -> Any:
         return list(handle.keys(*pattern, **options))

@@ -6,6 +6,7 @@ use llmspell_state_persistence::{Document, Number, Select};
 #[cfg(feature = "stubs")]
 use pyo3::PyTypeInfo;
 use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::PyTypeError;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
@@ -186,7 +187,9 @@ impl FromPyObject<'_, '_> for Keys {
         if object.is_instance_of::<PyString>() {
             return Err(takes());
         }
-        let keys = object.try_iter().map_err(|_| takes())?;
+        let keys = object
+            .try_iter()
+            .map_err(|error| if error.is_instance_of::<PyTypeError>(object.py()) { takes() } else { error })?;
         keys.map(|key| backed(&key?)).collect::<PyResult<_>>().map(Self)
     }
 }

@@ -53,6 +53,15 @@ pub(crate) fn to_py(error: Error) -> PyErr {
     })
 }
 
+/// The outcome of ending a block that an exception leaves. In a fork the block is the parent's to end, and the exception,
+/// often `SystemExit`, must get out.
+pub(crate) fn unless_forked(ended: Result<(), Error>) -> PyResult<()> {
+    match ended {
+        Err(error) if error.kind() == ErrorKind::Forked => Ok(()),
+        ended => ended.map_err(to_py),
+    }
+}
+
 /// An argument of a type that the verb does not take: `InvalidError` and `TypeError` at once.
 pub(crate) fn wrong_type(what: &str, takes: &str, given: &Bound<'_, PyAny>) -> PyErr {
     let name =

@@ -3,36 +3,48 @@
 use crate::error::to_py;
 use crate::value;
 use llmspell_state_persistence as core;
+use llmspell_state_persistence::Error;
 use pyo3::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
-/// The next result, with the interpreter let go unless it is already in memory.
-///
-/// A thread that waits for the lock lets go too: whoever holds it may need the interpreter to come back.
-fn next<I, T>(py: Python<'_>, iterator: &Mutex<I>, is_buffered: fn(&I) -> bool) -> PyResult<Option<T>>
-where
-    I: Iterator<Item = core::Result<T>> + Send,
-    T: Send,
-{
-    if let Ok(mut buffered) = iterator.try_lock()
-        && is_buffered(&buffered)
-    {
-        return buffered.next().transpose().map_err(to_py);
-    }
-    py.detach(|| locked(iterator).next()).transpose().map_err(to_py)
+/// A listing that threads may share.
+struct Shared<I> {
+    listing: Mutex<I>,
+    /// The process that made it.
+    process: u32,
 }
 
-fn locked<I>(iterator: &Mutex<I>) -> MutexGuard<'_, I> {
-    iterator.lock().unwrap_or_else(PoisonError::into_inner)
+impl<I> From<I> for Shared<I> {
+    fn from(listing: I) -> Self {
+        Self { listing: Mutex::new(listing), process: std::process::id() }
+    }
+}
+
+impl<I: Send> Shared<I> {
+    /// The next result, with the interpreter let go unless it is already in memory.
+    ///
+    /// A thread that waits for the lock lets go too: whoever holds it may need the interpreter to come back.
+    fn next<T: Send>(&self, py: Python<'_>, is_buffered: fn(&I) -> bool) -> PyResult<Option<T>>
+    where
+        I: Iterator<Item = core::Result<T>>,
+    {
+        match self.listing.try_lock() {
+            Ok(mut buffered) if is_buffered(&buffered) => return buffered.next().transpose().map_err(to_py),
+            // After a fork, whoever holds the lock is not there to give it back.
+            Err(TryLockError::WouldBlock) if self.process != std::process::id() => return Err(to_py(Error::forked())),
+            _ => {}
+        }
+        py.detach(|| self.listing.lock().unwrap_or_else(PoisonError::into_inner).next()).transpose().map_err(to_py)
+    }
 }
 
 /// An iterator over keys.
 #[pyclass(frozen, module = "llmspell_state._native")]
-pub(crate) struct Keys(Mutex<core::Keys>);
+pub(crate) struct Keys(Shared<core::Keys>);
 
 impl From<core::Keys> for Keys {
     fn from(listing: core::Keys) -> Self {
-        Self(Mutex::new(listing))
+        Self(listing.into())
     }
 }
 
@@ -43,17 +55,17 @@ impl Keys {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        next(py, &self.0, core::Keys::is_buffered)
+        self.0.next(py, core::Keys::is_buffered)
     }
 }
 
 /// An iterator over keys and values.
 #[pyclass(frozen, module = "llmspell_state._native")]
-pub(crate) struct Items(Mutex<core::Items>);
+pub(crate) struct Items(Shared<core::Items>);
 
 impl From<core::Items> for Items {
     fn from(listing: core::Items) -> Self {
-        Self(Mutex::new(listing))
+        Self(listing.into())
     }
 }
 
@@ -64,18 +76,18 @@ impl Items {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(String, Bound<'py, PyAny>)>> {
-        let item = next(py, &self.0, core::Items::is_buffered)?;
+        let item = self.0.next(py, core::Items::is_buffered)?;
         item.map(|(key, entry)| Ok((key, value::read_passing(py, &entry)?))).transpose()
     }
 }
 
 /// An iterator over values.
 #[pyclass(frozen, module = "llmspell_state._native")]
-pub(crate) struct Values(Mutex<core::Items>);
+pub(crate) struct Values(Shared<core::Items>);
 
 impl From<core::Items> for Values {
     fn from(listing: core::Items) -> Self {
-        Self(Mutex::new(listing))
+        Self(listing.into())
     }
 }
 
@@ -86,7 +98,7 @@ impl Values {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let item = next(py, &self.0, core::Items::is_buffered)?;
+        let item = self.0.next(py, core::Items::is_buffered)?;
         item.map(|(_, entry)| value::read_passing(py, &entry)).transpose()
     }
 }

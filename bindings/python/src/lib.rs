@@ -15,6 +15,7 @@ mod state;
 mod transaction;
 mod value;
 mod verbs;
+mod verification;
 
 /// The compiled part of `llmspell_state`; import the names from there.
 #[pyo3::pymodule(gil_used = false)]

@@ -2,8 +2,9 @@
 
 use crate::argument::Hook;
 use crate::config;
-use crate::error::to_py;
+use crate::error::{to_py, unless_forked};
 use crate::scope::Scope;
+use crate::verification;
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -40,11 +41,20 @@ impl State {
     fn __exit__(
         &self,
         py: Python<'_>,
-        _error: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.close(py)
+        if error.is_none() { self.close(py) } else { unless_forked(py.detach(|| self.state.close())) }
+    }
+
+    /// Reads everything that the store holds and tells what is wrong with it.
+    ///
+    /// Every change is compared with its check and with the change before it, every key with its newest change, and the
+    /// tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
+    #[pyo3(signature = () -> "typing.Any")]
+    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        verification::to_py(py, py.detach(|| self.state.verify()).map_err(to_py)?)
     }
 
     /// The version of the newest commit, of any process.

@@ -2,7 +2,7 @@
 
 use crate::argument::{self, After, Amount, Function, Hook, Key, Keys, Limit, Members, Name, Version};
 use crate::callback::Update;
-use crate::error::to_py;
+use crate::error::{to_py, unless_forked};
 use crate::verbs::{found, missing, verbs};
 use crate::{entry, iterators, value};
 use llmspell_state_persistence as core;
@@ -80,7 +80,11 @@ verbs! { Transaction {
         if self.handle.has_ended() {
             return Ok(());
         }
-        if error.is_none() { self.commit(py).map(drop) } else { self.rollback(py) }
+        if error.is_none() {
+            self.commit(py).map(drop)
+        } else {
+            unless_forked(py.detach(|| self.handle.rollback()))
+        }
     }
 
     /// Whether a key is there.

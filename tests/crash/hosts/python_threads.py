@@ -296,9 +296,10 @@ def a_listing_that_threads_share(path: Path, rng: random.Random) -> None:
 
 def a_transaction_that_threads_share(path: Path, rng: random.Random) -> None:
     def work(rng: random.Random, counts: Counter[str]) -> None:
+        own = rng.random()
         for n in range(CALLS):
             tx.increment("sum")
-            tx[f"{threading.get_ident()}:{n}"] = n
+            tx[f"{own}:{n}"] = n
             tx.get("sum")
             counts["sum"] += 1
 

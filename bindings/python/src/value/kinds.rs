@@ -10,8 +10,6 @@ pub(super) struct Kinds {
     pub(super) time: Py<PyAny>,
     pub(super) uuid: Py<PyAny>,
     pub(super) mapping: Py<PyAny>,
-    pub(super) coroutine: Py<PyAny>,
-    pub(super) async_generator: Py<PyAny>,
     /// The function `dataclasses.fields`.
     pub(super) fields: Py<PyAny>,
 }
@@ -27,9 +25,16 @@ pub(super) fn of(py: Python<'_>) -> PyResult<&'static Kinds> {
             time: import("datetime", "time")?,
             uuid: import("uuid", "UUID")?,
             mapping: import("collections.abc", "Mapping")?,
-            coroutine: import("collections.abc", "Coroutine")?,
-            async_generator: import("collections.abc", "AsyncGenerator")?,
             fields: import("dataclasses", "fields")?,
         })
+    })
+}
+
+/// What async functions and async generators return when they are called. Apart: nothing has to be imported for these.
+pub(super) fn asynchronous(py: Python<'_>) -> PyResult<&'static [Py<PyAny>; 2]> {
+    static ASYNCHRONOUS: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
+    ASYNCHRONOUS.get_or_try_init(py, || {
+        let types = py.import("types")?;
+        Ok([types.getattr("CoroutineType")?.unbind(), types.getattr("AsyncGeneratorType")?.unbind()])
     })
 }

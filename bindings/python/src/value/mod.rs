@@ -79,8 +79,8 @@ pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Whether an object is what an async function or an async generator returns.
 pub(crate) fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let (py, kinds) = (object.py(), kinds::of(object.py())?);
-    Ok(object.is_instance(kinds.coroutine.bind(py))? || object.is_instance(kinds.async_generator.bind(py))?)
+    let [coroutine, generator] = kinds::asynchronous(object.py())?;
+    Ok(object.is_instance(coroutine.bind(object.py()))? || object.is_instance(generator.bind(object.py()))?)
 }
 
 /// # Safety
