@@ -4,6 +4,7 @@
 
 pub mod fault;
 mod file;
+pub mod record;
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_vfs};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};

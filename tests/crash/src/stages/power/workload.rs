@@ -1,0 +1,247 @@
+//! What the writer does before the power is cut, and a model of what the store then holds.
+
+use llmspell_state_persistence::{Error, Scope, State, StateConfig, SyncMode};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flavour {
+    pub(super) name: &'static str,
+    pub(super) sync_mode: SyncMode,
+    pub(super) exclusive: bool,
+    pub(super) wal: bool,
+}
+
+const fn flavour(name: &'static str, sync_mode: SyncMode, exclusive: bool, wal: bool) -> Flavour {
+    Flavour { name, sync_mode, exclusive, wal }
+}
+
+pub(super) const FLAVOURS: &[Flavour] = &[
+    flavour("shared, FULL", SyncMode::Full, false, true),
+    flavour("exclusive, FULL", SyncMode::Full, true, true),
+    flavour("rollback journal, FULL", SyncMode::Full, true, false),
+    flavour("shared, NORMAL", SyncMode::Normal, false, true),
+    flavour("shared, FULL, again", SyncMode::Full, false, true),
+    flavour("exclusive, NORMAL", SyncMode::Normal, true, true),
+];
+
+impl Flavour {
+    pub(super) fn config(self, path: &Path) -> StateConfig {
+        StateConfig {
+            sync_mode: self.sync_mode,
+            exclusive: self.exclusive,
+            enable_wal: self.wal,
+            cache_size_mb: 1,
+            ..StateConfig::at(path)
+        }
+    }
+
+    /// Whether every acknowledged commit survives a power cut.
+    pub(super) fn keeps_all(self) -> bool {
+        self.sync_mode == SyncMode::Full
+    }
+}
+
+/// A value's text and the version that wrote it.
+pub(super) type Stored = (Arc<str>, u64);
+/// Every scope that exists, by its path, with what it holds.
+pub(super) type Model = BTreeMap<String, BTreeMap<String, Stored>>;
+
+/// One step of the writer.
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Open,
+    Close,
+    /// Moves the log into the database; the number is SQLite's mode.
+    Checkpoint(i32),
+    Scope(String),
+    /// Sets keys of one scope in one commit.
+    Set(String, Vec<(String, Arc<str>)>),
+    /// Sets one key in each of several scopes in one commit.
+    Transact(Vec<(String, String, Arc<str>)>),
+    Increment(String, String),
+    Append(String, String),
+    Delete(String, String),
+    Clear(String, String),
+}
+
+const SCOPES: [&str; 4] = ["", "a", "b", "a/c"];
+
+/// The steps of one writer. `model` is what the store holds before.
+pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Operation> {
+    let mut scopes: Vec<&str> =
+        SCOPES.into_iter().filter(|scope| scope.is_empty() || model.contains_key(*scope)).collect();
+    // The longest value of this writer: within a page, some pages, many pages.
+    let longest = [200, 9_000, 40_000][random.usize(..3)];
+    let mut all = vec![Operation::Open];
+    for _ in 0..random.usize(8..28) {
+        match random.u8(..20) {
+            0 => all.extend([Operation::Close, Operation::Open]),
+            1 if scopes.len() < SCOPES.len() => {
+                let new = SCOPES.into_iter().find(|scope| !scopes.contains(scope)).unwrap_or_default();
+                scopes.push(new);
+                all.push(Operation::Scope(new.into()));
+            }
+            _ => all.push(change(random, &scopes, longest)),
+        }
+    }
+    if random.bool() {
+        all.push(Operation::Close);
+    }
+    all
+}
+
+fn change(random: &mut fastrand::Rng, scopes: &[&str], longest: usize) -> Operation {
+    let scope = scopes[random.usize(..scopes.len())].to_owned();
+    let key = format!("key{}", random.u8(..6));
+    match random.u8(..18) {
+        0..=6 => Operation::Set(scope, vec![(key, text(random, longest))]),
+        7 | 8 => {
+            let pairs = (0..random.u8(2..6)).map(|number| (format!("key{number}"), text(random, longest / 2)));
+            Operation::Set(scope, pairs.collect())
+        }
+        9 | 10 => {
+            let each = scopes.iter().map(|scope| ((*scope).to_owned(), key.clone(), text(random, longest / 2)));
+            Operation::Transact(each.collect())
+        }
+        11 => Operation::Increment(scope, "count".into()),
+        12 => Operation::Append(scope, "list".into()),
+        13 => Operation::Delete(scope, key),
+        14 => Operation::Clear(scope, ["key1*", "*", "key*"][random.usize(..3)].into()),
+        _ => Operation::Checkpoint(random.i32(0..4)),
+    }
+}
+
+/// The text of a value, hard to compress mostly.
+fn text(random: &mut fastrand::Rng, longest: usize) -> Arc<str> {
+    let len = random.usize(..=longest);
+    let body: String = match random.u8(..4) {
+        0 => "x".repeat(len),
+        _ => std::iter::repeat_with(|| random.alphanumeric()).take(len).collect(),
+    };
+    format!("\"{body}\"").into()
+}
+
+/// The scope at a path.
+fn scope(state: &State, path: &str) -> Result<Scope, Error> {
+    let mut scope: Scope = (**state).clone();
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        scope = scope.scope(name)?;
+    }
+    Ok(scope)
+}
+
+fn document(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+impl Operation {
+    /// Does it; opening, closing and moving the log are the caller's.
+    pub(super) fn run(&self, state: &State) -> Result<(), Error> {
+        match self {
+            Self::Open | Self::Close | Self::Checkpoint(_) => {}
+            Self::Scope(path) => drop(scope(state, path)?),
+            Self::Set(path, pairs) => {
+                let pairs = pairs.iter().map(|(key, text)| (key, document(text)));
+                scope(state, path)?.set_many(pairs)?;
+            }
+            Self::Transact(each) => state.transact(|tx| {
+                for (path, key, text) in each {
+                    let names = path.split('/').filter(|name| !name.is_empty());
+                    let inner = names.fold(Ok(tx.clone()), |tx: Result<_, Error>, name| tx?.scope(name))?;
+                    inner.set(key, document(text))?;
+                }
+                Ok(())
+            })?,
+            Self::Increment(path, key) => drop(scope(state, path)?.increment(key, 1)?),
+            Self::Append(path, key) => drop(scope(state, path)?.append(key, 7)?),
+            Self::Delete(path, key) => drop(scope(state, path)?.delete(key)?),
+            Self::Clear(path, pattern) => drop(scope(state, path)?.clear(pattern)?),
+        }
+        Ok(())
+    }
+
+    /// Does it to the model; `version` is that of the commit, if it makes one.
+    pub(super) fn model(&self, model: &mut Model, version: u64) {
+        let mut set = |path: &str, key: &str, text: Arc<str>| {
+            model.entry(path.to_owned()).or_default().insert(key.to_owned(), (text, version));
+        };
+        match self {
+            Self::Open => drop(model.entry(String::new()).or_default()),
+            Self::Close | Self::Checkpoint(_) => {}
+            Self::Scope(path) => drop(model.entry(path.clone()).or_default()),
+            Self::Set(path, pairs) => {
+                for (key, text) in pairs {
+                    set(path, key, Arc::clone(text));
+                }
+            }
+            Self::Transact(each) => {
+                for (path, key, text) in each {
+                    set(path, key, Arc::clone(text));
+                }
+            }
+            Self::Increment(path, key) => {
+                let before =
+                    model.get(path).and_then(|keys| keys.get(key)).map_or(0, |(text, _)| text.parse().unwrap_or(0));
+                let sum: i64 = before + 1;
+                model.entry(path.clone()).or_default().insert(key.clone(), (sum.to_string().into(), version));
+            }
+            Self::Append(path, key) => {
+                let before = model.get(path).and_then(|keys| keys.get(key)).map_or("[]", |(text, _)| text);
+                let list = if before == "[]" { "[7]".to_owned() } else { before.replace(']', ",7]") };
+                model.entry(path.clone()).or_default().insert(key.clone(), (list.into(), version));
+            }
+            Self::Delete(path, key) => drop(model.get_mut(path).and_then(|keys| keys.remove(key))),
+            Self::Clear(path, pattern) => {
+                let prefix = pattern.trim_end_matches('*');
+                model.entry(path.clone()).or_default().retain(|key, _| !key.starts_with(prefix));
+            }
+        }
+    }
+}
+
+/// Everything that a store holds.
+pub(super) fn dump(state: &State) -> Result<Model, Error> {
+    fn below(scope: &Scope, path: &str, model: &mut Model) -> Result<(), Error> {
+        let mut keys = BTreeMap::new();
+        for item in scope.items("*")? {
+            let (key, entry) = item?;
+            keys.insert(key.to_string(), (entry.document().text().into(), entry.version()));
+        }
+        model.insert(path.to_owned(), keys);
+        for name in scope.scopes()? {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            below(&scope.scope(&name)?, &path, model)?;
+        }
+        Ok(())
+    }
+    let mut model = Model::new();
+    below(state, "", &mut model)?;
+    Ok(model)
+}
+
+/// In what two models differ, in few words.
+pub(super) fn difference(found: &Model, wanted: &Model) -> String {
+    let scopes = |model: &Model| model.keys().cloned().collect::<Vec<_>>();
+    if scopes(found) != scopes(wanted) {
+        return format!("scopes {:?} instead of {:?}", scopes(found), scopes(wanted));
+    }
+    let tell = |stored: Option<&Stored>| {
+        stored.map_or("nothing".to_owned(), |(text, version)| format!("{} bytes of version {version}", text.len()))
+    };
+    let mut all = Vec::new();
+    for (path, keys) in wanted {
+        let mut names: Vec<&String> = keys.keys().chain(found[path].keys()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let (found, wanted) = (found[path].get(name), keys.get(name));
+            if found != wanted {
+                all.push(format!("'{path}' {name}: {} instead of {}", tell(found), tell(wanted)));
+            }
+        }
+    }
+    all.join("; ")
+}
