@@ -9,9 +9,9 @@ pub mod clock;
 pub mod journal;
 pub mod log;
 pub mod serial;
-pub mod single;
 #[cfg(test)]
 mod serial_tests;
+pub mod single;
 #[cfg(test)]
 mod single_tests;
 pub mod timeline;

@@ -267,7 +267,8 @@ impl Check<'_> {
                 Ok(writes) if self.is_change(version, &writes) => return self.claim(version, call),
                 Ok(writes) => {
                     // Deletions of own writes are changes that change nothing.
-                    let nothing = writes.is_empty() || self.past.replay(version, &run.acts).is_ok_and(|all| all.is_empty());
+                    let nothing =
+                        writes.is_empty() || self.past.replay(version, &run.acts).is_ok_and(|all| all.is_empty());
                     let found = self.log.changes(version);
                     hold!(nothing, "{} wrote {writes:?}, the log has {found:?}", self.tell(call));
                 }
@@ -294,7 +295,8 @@ impl Check<'_> {
         let open = |run: &Run| matches!(run.outcome, Outcome::Committed(None) | Outcome::Unknown);
         let mut waiting: Vec<usize> = (0..self.runs.len()).filter(|call| open(&self.runs[*call])).collect();
         waiting.sort_by_key(|call| std::cmp::Reverse(self.runs[*call].end.start));
-        let mut left: Vec<usize> = (0..self.runs.len()).filter(|call| self.runs[*call].outcome == Outcome::Failed).collect();
+        let mut left: Vec<usize> =
+            (0..self.runs.len()).filter(|call| self.runs[*call].outcome == Outcome::Failed).collect();
         let mut begun: Vec<usize> = Vec::new();
         for version in self.makers.unclaimed() {
             let latest = self.timeline.latest(version);

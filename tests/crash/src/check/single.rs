@@ -110,7 +110,10 @@ fn places(names: &Names, lives: &[Lives]) -> Result<HashMap<(usize, i64), usize>
             let Some(value) = value else { continue };
             if let Some(before) = places.insert((key, *value), place) {
                 let versions = [lives.versions[before], lives.versions[place]];
-                return Err(Failure::new(format!("lost update: {} became {value} in versions {versions:?}", names[key])));
+                return Err(Failure::new(format!(
+                    "lost update: {} became {value} in versions {versions:?}",
+                    names[key]
+                )));
             }
         }
     }
@@ -236,9 +239,8 @@ impl Check<'_> {
             hold!(self.timeline.can_make(version, self.ops[call].span), "{} fits no commit", self.tell(call));
             self.claim(version, call)?;
         }
-        let left = calls.into_values().flatten().chain(
-            begun.into_values().flatten().map(|std::cmp::Reverse((_, call))| call),
-        );
+        let left =
+            calls.into_values().flatten().chain(begun.into_values().flatten().map(|std::cmp::Reverse((_, call))| call));
         for call in left {
             hold!(!self.ops[call].span.is_closed(), "{} was acknowledged and is not in the log", self.tell(call));
         }

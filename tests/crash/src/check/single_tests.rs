@@ -74,12 +74,7 @@ fn a_read_that_goes_back_behind_another_is_refused() {
 #[test]
 fn a_read_of_another_key_that_goes_back_behind_a_newer_commit_is_refused() {
     let log = log(&[("x", Some(1)), ("y", Some(2))]);
-    let ops = [
-        write(0, 90, X, 1, 1),
-        write(0, 90, Y, 2, 2),
-        read(30, 40, Y, Some((2, None))),
-        read(50, 60, X, None),
-    ];
+    let ops = [write(0, 90, X, 1, 1), write(0, 90, Y, 2, 2), read(30, 40, Y, Some((2, None))), read(50, 60, X, None)];
     refused(&log, &ops, "at no moment");
 }
 
