@@ -164,29 +164,29 @@ mod absent {
     use super::Event;
     use std::io;
 
-    #[inline(always)]
+    #[inline]
     #[allow(clippy::unnecessary_wraps)] // its twin fails when told to
     pub(crate) fn event(_: &Event<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn vfs() -> Option<String> {
         None
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn one_thread() -> bool {
         false
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn now_ms() -> Option<i64> {
         None
     }
 
     #[cfg(not(models))]
-    #[inline(always)]
+    #[inline]
     pub(crate) fn sabotaged(_: &str) -> bool {
         false
     }

@@ -36,6 +36,7 @@ mod harness;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod inside;
+mod interrupt;
 pub mod key;
 pub mod limits;
 mod listing;
@@ -55,6 +56,7 @@ mod verify;
 pub use config::{StateConfig, SyncMode};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
+pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 pub use scope::Scope;
 pub use state::State;

@@ -117,7 +117,10 @@ pub(crate) fn verify(row: &LogRow<'_>) -> Result<()> {
     if check(row) != row.check && !sabotaged("no-check") {
         return Err(Error::corrupt(format!("log row {} does not match its check; restore from a backup", row.seq)));
     }
-    debug_assert!(row.operation == Operation::Set || row.value.is_empty());
+    // Its check is right, so somebody else wrote it.
+    if row.operation == Operation::Delete && !row.value.is_empty() {
+        return Err(Error::corrupt(format!("log row {} is a deletion with a value; restore from a backup", row.seq)));
+    }
     Ok(())
 }
 
@@ -160,6 +163,14 @@ mod tests {
         ] {
             assert!(verify(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_forged_deletion_with_a_value_is_refused() {
+        let row = LogRow { operation: Operation::Delete, ..row("key", b"1") };
+        assert!(verify(&LogRow { check: check(&row), ..row }).is_err());
+        let row = LogRow { value: b"", ..row };
+        assert!(verify(&LogRow { check: check(&row), ..row }).is_ok());
     }
 
     #[test]

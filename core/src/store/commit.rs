@@ -2,8 +2,9 @@
 //! everybody. A lone caller pays for no other thread, many callers share one commit and one sync.
 
 use crate::harness::sabotaged;
-use crate::limits;
+use crate::interrupt::{Waiting, uninterruptible};
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::{Error, limits};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -36,6 +37,8 @@ pub(crate) trait Writer {
     fn footprint(request: &Self::Request) -> usize;
     /// Commits a group and answers each request, in their order. Never called twice at once.
     fn commit(&self, group: Vec<Self::Request>) -> Vec<Self::Answer>;
+    /// The answer to a request that was taken back.
+    fn refused(error: Error) -> Self::Answer;
     /// The answer to a request of which nobody knows what became of it.
     fn unknown() -> Self::Answer;
 }
@@ -120,6 +123,7 @@ impl<W: Writer> Commits<W> {
     /// Commits a request, alone or with others, and tells what came of it.
     pub(crate) fn submit(&self, writer: &W, request: W::Request) -> W::Answer {
         let bytes = W::footprint(&request);
+        let mut waiting = Waiting::new();
         let mut queue = self.queue();
         while queue.waiting.len() >= W::BOUNDS.queue_requests
             || (queue.bytes + bytes > W::BOUNDS.queue_bytes && queue.bytes > 0)
@@ -145,12 +149,31 @@ impl<W: Writer> Commits<W> {
                     drop(stage);
                     return self.lead(writer, request, bytes);
                 }
-                waiting => {
-                    *stage = waiting;
-                    stage = ticket.moved.wait(stage).unwrap_or_else(PoisonError::into_inner);
-                }
+                not_yet => *stage = not_yet,
             }
+            let Some(most) = Waiting::at_most() else {
+                stage = ticket.moved.wait(stage).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(ticket.moved.wait_timeout(stage, most).unwrap_or_else(PoisonError::into_inner));
+            // Without the lock: whoever is asked may take time.
+            if let Err(error) = waiting.check()
+                && self.take_back(&ticket)
+            {
+                return W::refused(error);
+            }
+            stage = ticket.stage();
         }
+    }
+
+    /// Takes a request out of the queue, unless a leader has it already.
+    fn take_back(&self, ticket: &Arc<Ticket<W>>) -> bool {
+        let mut queue = self.queue();
+        let Some(place) = queue.waiting.iter().position(|other| Arc::ptr_eq(other, ticket)) else { return false };
+        queue.waiting.remove(place);
+        queue.bytes -= ticket.bytes;
+        self.let_in(&queue);
+        true
     }
 
     /// Commits the leader's own request with what waits, then a bounded number of groups for others, and hands over.
@@ -158,7 +181,9 @@ impl<W: Writer> Commits<W> {
         let mut group = self.gather(W::BOUNDS.group_requests - 1, W::BOUNDS.group_bytes.saturating_sub(bytes));
         let mut requests = vec![own];
         requests.extend(group.iter_mut().map(|(_, request)| std::mem::take(request)));
-        let mut answers = commit(writer, requests);
+        // Nobody but this caller may be cancelled on its behalf.
+        let mut answers =
+            if group.is_empty() { commit(writer, requests) } else { uninterruptible(|| commit(writer, requests)) };
         let own = answers.next().unwrap_or_else(W::unknown);
         answer(group, answers);
         for _ in 0..W::BOUNDS.leader_groups {
@@ -167,7 +192,7 @@ impl<W: Writer> Commits<W> {
                 break;
             }
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
-            let answers = commit(writer, requests);
+            let answers = uninterruptible(|| commit(writer, requests));
             answer(group, answers);
         }
         self.hand_over();

@@ -48,6 +48,10 @@ impl Writer for Store {
         results
     }
 
+    fn refused(error: Error) -> Result<Response> {
+        Err(error)
+    }
+
     fn unknown() -> Result<Response> {
         Err(Error::new(
             ErrorKind::CommitUnknown,

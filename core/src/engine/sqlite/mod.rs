@@ -24,6 +24,7 @@ use self::pool::Pool;
 use self::statements::View;
 use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
+use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -161,10 +162,13 @@ fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<
 /// Tries again while another process is in the way, in steps short enough not to be felt.
 fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
-    let mut pause = Pause::default();
+    let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
     loop {
         match attempt() {
-            Err(e) if e.kind() == ErrorKind::Busy && start.elapsed() < patience => pause.wait(),
+            Err(e) if e.kind() == ErrorKind::Busy && start.elapsed() < patience => {
+                waiting.check()?;
+                pause.wait();
+            }
             done => return done,
         }
     }

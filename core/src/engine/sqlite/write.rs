@@ -6,6 +6,7 @@ use super::statements::{Change, View};
 use super::wal::IndexHeader;
 use super::{Pause, Shared, Writer};
 use crate::engine::{Head, Reads as _, WriteWork};
+use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, SyncMode, harness};
 use rusqlite::{Connection, ffi};
 use std::sync::atomic::Ordering;
@@ -108,7 +109,7 @@ impl Shared {
     fn begin(&self, connection: &Connection) -> Result<()> {
         let patience = Duration::from_millis(self.config.busy_timeout_ms);
         let start = Instant::now();
-        let mut pause = Pause::default();
+        let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
         if !connection.is_autocommit() {
             // A panic has left a transaction behind.
             connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("undoing a write", e))?;
@@ -118,7 +119,10 @@ impl Shared {
         loop {
             match statement.execute([]) {
                 Ok(_) => return Ok(()),
-                Err(e) if is_busy(&e) && start.elapsed() < patience => pause.wait(),
+                Err(e) if is_busy(&e) && start.elapsed() < patience => {
+                    waiting.check()?;
+                    pause.wait();
+                }
                 Err(e) => return Err(from_sqlite("starting a write", e)),
             }
         }

@@ -51,6 +51,10 @@ impl<const ROOM: usize, const GROUP: usize, const GROUPS: usize> Writer for List
         group.into_iter().map(Some).collect()
     }
 
+    fn refused(_: crate::Error) -> Option<usize> {
+        None
+    }
+
     fn unknown() -> Option<usize> {
         assert!(!super::sabotaged("no-answer"), "the leader forgets the answer");
         None
