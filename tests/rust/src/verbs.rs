@@ -57,6 +57,7 @@ impl Run<'_> {
             }
             "shell" => return self.shell(step.arguments[0].as_str().unwrap_or_default()),
             "open" | "reopen" | "close" => return self.opening(step),
+            "verify" => return self.verify(step),
             "next" | "rest" => return self.iteration(step),
             _ => {}
         }
@@ -202,6 +203,22 @@ impl Run<'_> {
             self.handles.insert(name.to_owned(), Handle::State(state));
         }
         Ok(missing())
+    }
+
+    fn verify(&self, step: &Step<'_>) -> Answer {
+        let name = step.text("on").unwrap_or("state");
+        let Some(Handle::State(state)) = self.handles.get(name) else {
+            return wrong(format!("no store '{name}' to verify"));
+        };
+        let found = state.verify()?;
+        Ok(json!({
+            "ok": found.is_ok(),
+            "version": found.version,
+            "changes": found.changes,
+            "keys": found.keys,
+            "scopes": found.scopes,
+            "problems": found.problems,
+        }))
     }
 
     fn iteration(&mut self, step: &Step<'_>) -> Answer {

@@ -39,6 +39,7 @@ files!(
     set_many,
     transaction,
     values,
+    verify,
 );
 
 #[test]
