@@ -39,6 +39,10 @@ pub(crate) trait Writer {
     fn commit(&self, group: Vec<Self::Request>) -> Vec<Self::Answer>;
     /// The answer to a request that was taken back.
     fn refused(error: Error) -> Self::Answer;
+    /// Whether an answer says that its caller does not want to wait any longer.
+    fn is_cancelled(_: &Self::Answer) -> bool {
+        false
+    }
     /// The answer to a request of which nobody knows what became of it.
     fn unknown() -> Self::Answer;
 }
@@ -186,7 +190,9 @@ impl<W: Writer> Commits<W> {
             if group.is_empty() { commit(writer, requests) } else { uninterruptible(|| commit(writer, requests)) };
         let own = answers.next().unwrap_or_else(W::unknown);
         answer(group, answers);
-        for _ in 0..W::BOUNDS.leader_groups {
+        // Who did not want to wait for its own request must not wait for those of others.
+        let groups = if W::is_cancelled(&own) { 0 } else { W::BOUNDS.leader_groups };
+        for _ in 0..groups {
             let mut group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
             if group.is_empty() {
                 break;

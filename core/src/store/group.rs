@@ -52,6 +52,10 @@ impl Writer for Store {
         Err(error)
     }
 
+    fn is_cancelled(answer: &Result<Response>) -> bool {
+        answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled)
+    }
+
     fn unknown() -> Result<Response> {
         Err(Error::new(
             ErrorKind::CommitUnknown,
