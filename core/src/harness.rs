@@ -91,6 +91,7 @@ mod active {
     static SINGLE_THREADED: AtomicBool = AtomicBool::new(false);
     /// The time in milliseconds since the epoch; 0 leaves the clock alone.
     static NOW_MS: AtomicI64 = AtomicI64::new(0);
+    static BOOT: RwLock<Option<String>> = RwLock::new(None);
 
     thread_local! {
         /// What a hook does to a store must not come back to it.
@@ -124,6 +125,11 @@ mod active {
         NOW_MS.store(now_ms, Ordering::SeqCst);
     }
 
+    /// Stores that are opened from now on take this for the identity of the machine's boot, as after a power cut.
+    pub fn set_boot(boot: Option<&str>) {
+        *BOOT.write().unwrap_or_else(PoisonError::into_inner) = boot.map(str::to_owned);
+    }
+
     pub(crate) fn event(event: &Event<'_>) -> io::Result<()> {
         if !HOOKED.load(Ordering::Relaxed) || INSIDE.get() {
             return Ok(());
@@ -146,6 +152,18 @@ mod active {
         Some(NOW_MS.load(Ordering::Relaxed)).filter(|now_ms| *now_ms != 0)
     }
 
+    pub(crate) fn boot() -> Option<String> {
+        BOOT.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fills bytes from the seed of this thread, in a store that runs on one thread; says whether it did.
+    pub(crate) fn fill_random(bytes: &mut [u8]) -> bool {
+        if one_thread() {
+            fastrand::fill(bytes);
+        }
+        one_thread()
+    }
+
     /// Whether this bug is planted, by the environment variable `LLMSPELL_SABOTAGE`.
     pub(crate) fn sabotaged(bug: &str) -> bool {
         static PLANTED: OnceLock<Option<String>> = OnceLock::new();
@@ -155,9 +173,9 @@ mod active {
 }
 
 #[cfg(feature = "harness")]
-pub(crate) use active::{event, now_ms, one_thread, sabotaged, vfs};
+pub(crate) use active::{boot, event, fill_random, now_ms, one_thread, sabotaged, vfs};
 #[cfg(feature = "harness")]
-pub use active::{set_clock, unwatch, use_one_thread, use_vfs, watch};
+pub use active::{set_boot, set_clock, unwatch, use_one_thread, use_vfs, watch};
 
 #[cfg(not(feature = "harness"))]
 mod absent {
@@ -185,6 +203,16 @@ mod absent {
         None
     }
 
+    #[inline]
+    pub(crate) fn boot() -> Option<String> {
+        None
+    }
+
+    #[inline]
+    pub(crate) fn fill_random(_: &mut [u8]) -> bool {
+        false
+    }
+
     #[cfg(not(models))]
     #[inline]
     pub(crate) fn sabotaged(_: &str) -> bool {
@@ -196,7 +224,7 @@ mod absent {
 }
 
 #[cfg(not(feature = "harness"))]
-pub(crate) use absent::{event, now_ms, one_thread, sabotaged, vfs};
+pub(crate) use absent::{boot, event, fill_random, now_ms, one_thread, sabotaged, vfs};
 
 /// Passes a named point, where the harness may look, wait or die. What it answers changes nothing.
 pub(crate) fn point(name: &'static str) {

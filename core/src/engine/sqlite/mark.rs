@@ -165,6 +165,9 @@ fn identity(store_id: &str) -> [u8; 36] {
 /// Tells one boot of the machine from another; zeroes where the system does not.
 fn this_boot() -> [u8; 36] {
     static BOOT: OnceLock<[u8; 36]> = OnceLock::new();
+    if let Some(boot) = harness::boot() {
+        return identity(&boot);
+    }
     *BOOT.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         identity(text.trim())

@@ -1,7 +1,7 @@
 //! The file format: its identity, its number, its tables, and the gate that refuses everything else.
 
 use super::error::from_sqlite;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, harness};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -108,8 +108,10 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
 pub(super) fn create(connection: &Connection, path: &Path) -> Result<()> {
     let failed = |e| from_sqlite("making the store", e);
     let mut store_id = [0; 16];
-    getrandom::fill(&mut store_id)
-        .map_err(|e| Error::new(ErrorKind::Io, format!("the operating system gave no random bytes: {e}")))?;
+    if !harness::fill_random(&mut store_id) {
+        getrandom::fill(&mut store_id)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("the operating system gave no random bytes: {e}")))?;
+    }
     connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
     let made = identify(connection, path).and_then(|found| {
         if found == Found::Store {
