@@ -10,11 +10,12 @@ PYTHON  := .venv/bin/python
 ENV     := eval "$$(scripts/env.sh)" &&
 RUST    := Cargo.toml Cargo.lock $(shell find core/src -name '*.rs') core/Cargo.toml
 FOLDER  ?= .
+HOURS   ?= 8
 
-.PHONY: help setup build test check format demo bench env clean
+.PHONY: help setup build test test-crash test-crash-long reliability check format demo bench env clean
 
 help: ## What can be asked for
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 18
 
 setup: build/setup.stamp ## Python tools in .venv, Lua interpreters from the system's packages
 build: build/python.stamp build/lua.stamp ## The Python package in .venv, the Lua modules in build/lua
@@ -33,6 +34,16 @@ build/lua.stamp: build/setup.stamp $(RUST) scripts/build-lua.sh $(shell find bin
 
 test: build ## Every test in every language, ending with each runner's own count
 	scripts/test.sh
+
+test-crash: build ## Try to lose data for some minutes: kills, power cuts, faults, damage, races
+	scripts/crash.sh run middle
+	scripts/crash.sh sabotage
+
+test-crash-long: build ## The same for HOURS, going on where the last call stopped
+	scripts/crash.sh long $(HOURS)
+
+reliability: ## RELIABILITY.md from what those runs have counted
+	scripts/crash.sh report
 
 check: build ## Format, lints, types, stubs, documentation
 	scripts/check.sh

@@ -26,11 +26,14 @@ counts() {
 }
 
 if command -v cargo-nextest >/dev/null; then
-    suite rust cargo nextest run --workspace --no-fail-fast --hide-progress-bar --status-level fail
+    nextest=(--no-fail-fast --hide-progress-bar --status-level fail)
+    suite rust cargo nextest run --workspace --exclude llmspell-state-crash "${nextest[@]}"
+    suite rust-crash cargo nextest run -p llmspell-state-crash "${nextest[@]}"
 else
-    suite rust cargo test --workspace --lib --bins --tests --no-fail-fast --quiet
+    suite rust cargo test --workspace --exclude llmspell-state-crash --lib --bins --tests --no-fail-fast --quiet
+    suite rust-crash cargo test -p llmspell-state-crash --lib --bins --tests --no-fail-fast --quiet
 fi
-suite rust-doc cargo test --workspace --doc --quiet
+suite rust-doc cargo test --workspace --exclude llmspell-state-crash --doc --quiet
 suite python pytest -q tests/python
 for lua in "${lua_interpreters[@]}"; do
     suite "lua-$lua" "$lua" tests/lua/run.lua
@@ -38,6 +41,7 @@ for lua in "${lua_interpreters[@]}"; do
 done
 suite interop pytest -q tests/interop
 suite examples pytest -q examples
+suite crash scripts/crash.sh run small
 
 printf '\n== summary\n'
 for name in "${suites[@]}"; do
