@@ -73,8 +73,8 @@ const SCOPES: [&str; 4] = ["", "a", "b", "a/c"];
 pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Operation> {
     let mut scopes: Vec<&str> =
         SCOPES.into_iter().filter(|scope| scope.is_empty() || model.contains_key(*scope)).collect();
-    // The longest value of this writer: within a page, some pages, many pages.
-    let longest = [200, 9_000, 40_000][random.usize(..3)];
+    // The longest value of this writer: within a page, some pages, many pages; so many that the log is moved meanwhile.
+    let longest = if random.u8(..16) == 0 { 400_000 } else { [200, 9_000, 40_000][random.usize(..3)] };
     let mut all = vec![Operation::Open];
     for _ in 0..random.usize(8..28) {
         match random.u8(..20) {
