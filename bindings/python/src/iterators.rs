@@ -1,5 +1,6 @@
 //! Listings: each holds the core's lazily paged iterator and no lock between pages.
 
+use crate::call::detached;
 use crate::error::to_py;
 use crate::value;
 use llmspell_state_persistence as core;
@@ -34,7 +35,7 @@ impl<I: Send> Shared<I> {
             Err(TryLockError::WouldBlock) if self.process != std::process::id() => return Err(to_py(Error::forked())),
             _ => {}
         }
-        py.detach(|| self.listing.lock().unwrap_or_else(PoisonError::into_inner).next()).transpose().map_err(to_py)
+        detached(py, || self.listing.lock().unwrap_or_else(PoisonError::into_inner).next().transpose())
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value)] // arguments of a method for Python are handed over by value
 
 mod argument;
+mod call;
 mod callback;
 mod config;
 mod entry;

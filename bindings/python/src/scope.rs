@@ -1,6 +1,7 @@
 //! `Scope`: every verb on data. A method takes its arguments, lets the interpreter go, calls the core, gives an object back.
 
 use crate::argument::{self, After, Amount, Attempts, Function, Hook, Key, Keys, Limit, Members, Name, Version};
+use crate::call::detached;
 use crate::callback::Update;
 use crate::error::{Failure, to_py};
 use crate::transaction::{self, Transaction};
@@ -29,7 +30,7 @@ impl Scope {
     fn find(&self, py: Python<'_>, key: &Key<'_>) -> PyResult<Option<Arc<Entry>>> {
         match self.handle.peek(key.0).map_err(to_py)? {
             Some(cached) => Ok(cached),
-            None => py.detach(|| self.handle.entry(key.0)).map_err(to_py),
+            None => detached(py, || self.handle.entry(key.0)),
         }
     }
 }
@@ -47,7 +48,7 @@ verbs! { Scope {
     fn exists(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         match self.handle.peek(key.0).map_err(to_py)? {
             Some(cached) => Ok(cached.is_some()),
-            None => py.detach(|| self.handle.exists(key.0)).map_err(to_py),
+            None => detached(py, || self.handle.exists(key.0)),
         }
     }
 
@@ -65,24 +66,23 @@ verbs! { Scope {
         default: Option<Hook>,
     ) -> PyResult<u64> {
         let document = self.document(value, default.as_ref())?;
-        py.detach(|| match if_version {
+        detached(py, || match if_version {
             None => self.handle.set(key.0, document),
             Some(version) => self.handle.set_if(key.0, document, version.0),
         })
-        .map_err(to_py)
     }
 
     /// Stores all members of a mapping in one commit and returns its version.
     #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]") -> "int")]
     fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<u64> {
         let mut members = self.members(mapping)?;
-        py.detach(|| self.handle.set_many(members.take())).map_err(to_py)
+        detached(py, || self.handle.set_many(members.take()))
     }
 
     /// Removes all keys that match, in one commit, and returns how many there were.
     #[pyo3(signature = (pattern: "str" = "*") -> "int")]
     fn clear(&self, py: Python<'_>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> PyResult<u64> {
-        py.detach(|| self.handle.clear(pattern)).map_err(to_py)
+        detached(py, || self.handle.clear(pattern))
     }
 
     /// Replaces a value by what `fn` makes of the current one, and returns the new value.
@@ -97,14 +97,14 @@ verbs! { Scope {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let update = Update::new(r#fn, default, self.hook(py), self.handle.max_value_bytes());
-        let entry = py.detach(|| self.handle.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
+        let entry = detached(py, || self.handle.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
         value::read_passing(py, &entry)
     }
 
     /// Adds to a number, exactly, and returns the sum; a missing key counts as 0.
     #[pyo3(signature = (key: "str", by: "float" = Amount::ONE) -> "typing.Any", text_signature = "($self, key, by=1)")]
     fn increment<'py>(&self, py: Python<'py>, key: Key<'_>, by: Amount) -> PyResult<Bound<'py, PyAny>> {
-        let sum = py.detach(|| self.handle.increment(key.0, by.0)).map_err(to_py)?;
+        let sum = detached(py, || self.handle.increment(key.0, by.0))?;
         value::number(py, sum)
     }
 
@@ -121,27 +121,27 @@ verbs! { Scope {
         }
         let document = self.document(&default.unwrap_or_else(|| py.None().into_bound(py)), None)?;
         let found =
-            py.detach(|| self.handle.transact(|tx| transaction::set_default(tx, key.0, &document))).map_err(to_py)?;
+            detached(py, || self.handle.transact(|tx| transaction::set_default(tx, key.0, &document)))?;
         value::read(py, found.as_ref().map_or(&document, |entry| entry.document()))
     }
 
     /// Removes a key and returns its value, or `missing` when it is not there.
     #[pyo3(signature = (key: "str", missing: "object") -> "typing.Any")]
     fn take<'py>(&self, py: Python<'py>, key: Key<'_>, missing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let taken = py.detach(|| self.handle.transact(|tx| transaction::take(tx, key.0))).map_err(to_py)?;
+        let taken = detached(py, || self.handle.transact(|tx| transaction::take(tx, key.0)))?;
         taken.map_or(Ok(missing), |entry| value::read_passing(py, &entry))
     }
 
     /// The scope of this name inside this one.
     #[pyo3(signature = (name: "str") -> "Scope")]
     fn scope(&self, py: Python<'_>, name: Name<'_>) -> PyResult<Self> {
-        let scope = py.detach(|| self.handle.scope(name.0)).map_err(to_py)?;
+        let scope = detached(py, || self.handle.scope(name.0))?;
         Ok(Self::new(scope, self.hook(py)))
     }
 
     /// The names of the scopes inside this one, sorted.
     fn scopes(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| self.handle.scopes()).map_err(to_py)
+        detached(py, || self.handle.scopes())
     }
 
     /// The scope's own name; empty for the root.
@@ -152,7 +152,7 @@ verbs! { Scope {
 
     /// Begins a transaction.
     fn transaction(&self, py: Python<'_>) -> PyResult<Transaction> {
-        let transaction = py.detach(|| self.handle.transaction()).map_err(to_py)?;
+        let transaction = detached(py, || self.handle.transaction())?;
         Ok(Transaction::new(transaction, self.hook(py)))
     }
 
@@ -161,16 +161,15 @@ verbs! { Scope {
     fn transact(&self, py: Python<'_>, r#fn: Function, attempts: Option<Attempts>) -> PyResult<Py<PyAny>> {
         let hook = self.hook(py);
         let attempts = attempts.map_or(core::limits::ATTEMPTS, |attempts| attempts.0);
-        let result: Result<_, Failure> = py.detach(|| {
+        detached(py, || {
             self.handle.transact_with(attempts, Failure::is_conflict, |transaction| {
                 Python::attach(|py| {
                     let hook = hook.as_ref().map(|hook| hook.clone_ref(py));
                     let transaction = Transaction::new(transaction.clone(), hook).into_public(py)?;
-                    Ok(r#fn.call(transaction)?.unbind())
+                    Ok::<_, Failure>(r#fn.call(transaction)?.unbind())
                 })
             })
-        });
-        Ok(result?)
+        })
     }
 
     /// Whether the store was closed.

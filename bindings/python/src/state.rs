@@ -1,8 +1,9 @@
 //! `State`: an open store. It is its root scope, with the store's own affairs beside.
 
 use crate::argument::Hook;
+use crate::call::detached;
 use crate::config;
-use crate::error::{to_py, unless_forked};
+use crate::error::unless_forked;
 use crate::scope::Scope;
 use crate::verification;
 use llmspell_state_persistence as core;
@@ -28,14 +29,14 @@ impl State {
         default: Option<Hook>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let config = config::from_py(path, options)?;
-        let state = py.detach(|| core::State::with_config(config)).map_err(to_py)?;
+        let state = detached(py, || core::State::with_config(config))?;
         let root = core::Scope::clone(&state);
         Ok(PyClassInitializer::from(Scope::new(root, default)).add_subclass(Self { state }))
     }
 
     /// Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.state.close()).map_err(to_py)
+        detached(py, || self.state.close())
     }
 
     fn __exit__(
@@ -54,13 +55,13 @@ impl State {
     /// tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
     #[pyo3(signature = () -> "typing.Any")]
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        verification::to_py(py, py.detach(|| self.state.verify()).map_err(to_py)?)
+        verification::to_py(py, detached(py, || self.state.verify())?)
     }
 
     /// The version of the newest commit, of any process.
     #[getter]
     fn version(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.state.version()).map_err(to_py)
+        detached(py, || self.state.version())
     }
 
     /// The store's identity: the text of a UUID, the same wherever its file goes.

@@ -1,8 +1,9 @@
 //! `Transaction`: the verbs of a scope over one snapshot, committed together or not at all.
 
 use crate::argument::{self, After, Amount, Function, Hook, Key, Keys, Limit, Members, Name, Version};
+use crate::call::detached;
 use crate::callback::Update;
-use crate::error::{to_py, unless_forked};
+use crate::error::unless_forked;
 use crate::verbs::{found, missing, verbs};
 use crate::{entry, iterators, value};
 use llmspell_state_persistence as core;
@@ -35,7 +36,7 @@ impl Transaction {
     }
 
     fn find(&self, py: Python<'_>, key: &Key<'_>) -> PyResult<Option<Arc<Entry>>> {
-        py.detach(|| self.handle.entry(key.0)).map_err(to_py)
+        detached(py, || self.handle.entry(key.0))
     }
 }
 
@@ -90,7 +91,7 @@ verbs! { Transaction {
     /// Whether a key is there.
     #[pyo3(signature = (key: "str") -> "bool")]
     fn exists(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
-        py.detach(|| self.handle.exists(key.0)).map_err(to_py)
+        detached(py, || self.handle.exists(key.0))
     }
 
     /// Stores a value, for the commit.
@@ -107,24 +108,23 @@ verbs! { Transaction {
         default: Option<Hook>,
     ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
-        py.detach(|| match if_version {
+        detached(py, || match if_version {
             None => self.handle.set(key.0, document),
             Some(version) => self.handle.set_if(key.0, document, version.0),
         })
-        .map_err(to_py)
     }
 
     /// Stores all members of a mapping, for the commit.
     #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]") -> "None")]
     fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut members = self.members(mapping)?;
-        py.detach(|| self.handle.set_many(members.take())).map_err(to_py)
+        detached(py, || self.handle.set_many(members.take()))
     }
 
     /// Removes all keys that match and returns how many there were.
     #[pyo3(signature = (pattern: "str" = "*") -> "int")]
     fn clear(&self, py: Python<'_>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> PyResult<u64> {
-        py.detach(|| self.handle.clear(pattern)).map_err(to_py)
+        detached(py, || self.handle.clear(pattern))
     }
 
     /// Replaces a value by what `fn` makes of the current one, and returns the new value.
@@ -140,14 +140,14 @@ verbs! { Transaction {
     ) -> PyResult<Bound<'py, PyAny>> {
         let update = Update::new(r#fn, default, self.hook(py), self.handle.max_value_bytes());
         let entry =
-            py.detach(|| self.handle.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
+            detached(py, || self.handle.modify(key.0, |current| update.call(current.map(|entry| &**entry))))?;
         value::read_passing(py, &entry)
     }
 
     /// Adds to a number and returns the sum; a missing key counts as 0.
     #[pyo3(signature = (key: "str", by: "float" = Amount::ONE) -> "typing.Any", text_signature = "($self, key, by=1)")]
     fn increment<'py>(&self, py: Python<'py>, key: Key<'_>, by: Amount) -> PyResult<Bound<'py, PyAny>> {
-        let sum = py.detach(|| self.handle.increment(key.0, by.0)).map_err(to_py)?;
+        let sum = detached(py, || self.handle.increment(key.0, by.0))?;
         value::number(py, sum)
     }
 
@@ -160,32 +160,32 @@ verbs! { Transaction {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let document = self.document(&default.unwrap_or_else(|| py.None().into_bound(py)), None)?;
-        let found = py.detach(|| set_default(&self.handle, key.0, &document)).map_err(to_py)?;
+        let found = detached(py, || set_default(&self.handle, key.0, &document))?;
         value::read(py, found.as_ref().map_or(&document, |entry| entry.document()))
     }
 
     /// Removes a key and returns its value, or `missing` when it is not there.
     #[pyo3(signature = (key: "str", missing: "object") -> "typing.Any")]
     fn take<'py>(&self, py: Python<'py>, key: Key<'_>, missing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let taken = py.detach(|| take(&self.handle, key.0)).map_err(to_py)?;
+        let taken = detached(py, || take(&self.handle, key.0))?;
         taken.map_or(Ok(missing), |entry| value::read_passing(py, &entry))
     }
 
     /// The same transaction, seen from the scope of this name.
     #[pyo3(signature = (name: "str") -> "Transaction")]
     fn scope(&self, py: Python<'_>, name: Name<'_>) -> PyResult<Self> {
-        let scope = py.detach(|| self.handle.scope(name.0)).map_err(to_py)?;
+        let scope = detached(py, || self.handle.scope(name.0))?;
         Ok(Self::new(scope, self.hook(py)))
     }
 
     /// Commits and returns the version of the commit. `ConflictError` when another writer changed what was read here.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.handle.commit()).map_err(to_py)
+        detached(py, || self.handle.commit())
     }
 
     /// Forgets every change.
     fn rollback(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.handle.rollback()).map_err(to_py)
+        detached(py, || self.handle.rollback())
     }
 
     /// Whether it was neither committed nor rolled back.

@@ -99,24 +99,23 @@ macro_rules! verbs {
             /// The values of those keys that are there, read at one moment.
             #[pyo3(signature = (keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]")]
             fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> PyResult<Bound<'py, PyDict>> {
-                let entries = py.detach(|| self.handle.get_many(&keys.0)).map_err(to_py)?;
+                let entries = detached(py, || self.handle.get_many(&keys.0))?;
                 found(py, &keys, &entries)
             }
 
             /// Removes a key and says whether it was there; with `if_version`, only when that is still its version.
             #[pyo3(signature = (key: "str", *, if_version: "int | None" = None) -> "bool")]
             fn delete(&self, py: Python<'_>, key: Key<'_>, if_version: Option<Version>) -> PyResult<bool> {
-                py.detach(|| match if_version {
+                detached(py, || match if_version {
                     None => self.handle.delete(key.0),
                     Some(version) => self.handle.delete_if(key.0, version.0),
                 })
-                .map_err(to_py)
             }
 
             /// How many keys match.
             #[pyo3(signature = (pattern: "str" = "*") -> "int")]
             fn count(&self, py: Python<'_>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> PyResult<u64> {
-                py.detach(|| self.handle.count(pattern)).map_err(to_py)
+                detached(py, || self.handle.count(pattern))
             }
 
             /// Iterates over the keys that match, in the order of their bytes.
@@ -130,7 +129,7 @@ macro_rules! verbs {
                 #[pyo3(from_py_with = argument::reverse)] reverse: bool,
             ) -> PyResult<iterators::Keys> {
                 let select = argument::select(pattern, after, limit, reverse);
-                py.detach(|| self.handle.keys(select)).map(iterators::Keys::from).map_err(to_py)
+                detached(py, || self.handle.keys(select)).map(iterators::Keys::from)
             }
 
             /// Iterates over the keys that match and their values.
@@ -144,7 +143,7 @@ macro_rules! verbs {
                 #[pyo3(from_py_with = argument::reverse)] reverse: bool,
             ) -> PyResult<iterators::Items> {
                 let select = argument::select(pattern, after, limit, reverse);
-                py.detach(|| self.handle.items(select)).map(iterators::Items::from).map_err(to_py)
+                detached(py, || self.handle.items(select)).map(iterators::Items::from)
             }
 
             /// Iterates over the values of the keys that match.
@@ -158,21 +157,21 @@ macro_rules! verbs {
                 #[pyo3(from_py_with = argument::reverse)] reverse: bool,
             ) -> PyResult<iterators::Values> {
                 let select = argument::select(pattern, after, limit, reverse);
-                py.detach(|| self.handle.items(select)).map(iterators::Values::from).map_err(to_py)
+                detached(py, || self.handle.items(select)).map(iterators::Values::from)
             }
 
             /// Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
             #[pyo3(signature = (key: "str", item: "object") -> "int")]
             fn append(&self, py: Python<'_>, key: Key<'_>, item: &Bound<'_, PyAny>) -> PyResult<u64> {
                 let document = self.document(item, None)?;
-                py.detach(|| self.handle.append(key.0, document)).map_err(to_py)
+                detached(py, || self.handle.append(key.0, document))
             }
 
             /// Merges a patch into a value (JSON Merge Patch, RFC 7386: `None` removes a member) and returns the result.
             #[pyo3(signature = (key: "str", patch: "object") -> "typing.Any")]
             fn merge<'py>(&self, py: Python<'py>, key: Key<'_>, patch: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyAny>> {
                 let document = self.document(patch, None)?;
-                value::read(py, &py.detach(|| self.handle.merge(key.0, document)).map_err(to_py)?)
+                value::read(py, &detached(py, || self.handle.merge(key.0, document))?)
             }
 
             $($own)*

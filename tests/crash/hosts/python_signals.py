@@ -269,14 +269,12 @@ def held(path: Path) -> Iterator[Callable[[], None]]:
     holder = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin is not None and holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-
-    def release() -> None:
-        holder.communicate()
-
     try:
-        yield release
+        yield holder.stdin.close
     finally:
-        release()
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()
 
 
 def while_another_process_holds_the_lock(path: Path, rng: random.Random) -> None:
@@ -320,13 +318,13 @@ def while_another_thread_waits_behind_it(path: Path, rng: random.Random) -> None
     state, answers = opened(path), []
 
     def follow() -> None:
-        time.sleep(0.05)  # most likely behind the main thread's write; in front of it is as good
+        time.sleep(0.1)  # most likely behind the main thread's write; in front of it is as good
         answers.append(state.set("follower", 1))
 
     with held(path) as release:
         thread = threading.Thread(target=follow)
         thread.start()
-        sent = Sent(rng, 0.2)
+        sent = Sent(rng, 0.3)
         try:
             sent.start()
             state.set("never", 1)
