@@ -80,6 +80,11 @@ impl Shared {
             connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
             return Ok((start.stamp, start.frames()));
         }
+        if harness::sabotaged("mark-early")
+            && let Some(mark) = &mut writer.mark
+        {
+            mark.raise(head.version);
+        }
         let committed = connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         let commits = self.commits.fetch_add(1, Ordering::AcqRel) + 1;
         let stamp = match committed {
