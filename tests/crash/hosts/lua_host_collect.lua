@@ -3,7 +3,7 @@
 local State = require "llmspell_state"
 local kit = require "lua_host_kit"
 
-local OPERATIONS = 500
+local OPERATIONS = 300
 
 --- A value whose tables have metatables that must never be asked, and that collect when they are.
 local function trapped(random, text)

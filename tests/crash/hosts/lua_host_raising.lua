@@ -3,7 +3,7 @@
 local State = require "llmspell_state"
 local kit = require "lua_host_kit"
 
-local ERRORS, HOOKED, DEPTH = 300, 150, 5000
+local ERRORS, HOOKED, DEPTH = 150, 100, 5000
 
 --- Something that raises, or yields where that is not allowed.
 local function thrown(random)
