@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from llmspell_state import ClosedError, State
 
 LONGEST_SECONDS = 120
 """A case that takes longer hangs; all of them end within a second or two."""
+AT_ONCE = 3
 
 NEVER_SAID = ("Exception ignored", "Fatal Python error", "panicked", "was never awaited", "Segmentation")
 """What the interpreter or the library says when something broke that no exception could tell."""
@@ -61,53 +63,65 @@ def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def run_here(cases: list[Case], arguments: list[str]) -> None:
-    """The main program of a part: runs one case in this process."""
-    name, path, seed = arguments
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C switched off
-    (case,) = (case for case in cases if case.name == name)
-    case.run(Path(path), random.Random(seed))
+class Process:
+    """A case in a process of its own: a fork of this one, which has no thread and no store open."""
+
+    def __init__(self, case: Case, directory: Path, seed: int) -> None:
+        directory.mkdir(parents=True)
+        self.case, self.seed = case, seed
+        self.path, self.out, self.err = directory / "agent.db", directory / "out", directory / "err"
+        self.end = time.monotonic() + LONGEST_SECONDS
+        self.id = os.fork()
+        if self.id == 0:
+            self.run()
+
+    def run(self) -> None:
+        """Ends by an exception, so that the interpreter ends as that of any program."""
+        for descriptor, path in ((1, self.out), (2, self.err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        faulthandler.enable()
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # that there are threads is the point
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin with Ctrl-C switched off
+        self.case.run(self.path, random.Random(self.seed))
+        sys.exit()
+
+    def judge(self, status: int) -> Ended:
+        err = self.err.read_text()
+        if time.monotonic() > self.end:
+            raise Failed(f"it hangs\n{err}")
+        check(status == self.case.status, f"it ended with status {status}, not {self.case.status}\n{err}")
+        check(not any(said in err for said in NEVER_SAID), f"it said\n{err}")
+        if self.case.says:
+            check(err.rstrip().endswith(self.case.says) and err.count("Traceback") == 1, f"it said\n{err}")
+        else:
+            check(err == "", f"it said\n{err}")
+        return Ended(self.path, self.out.read_text().splitlines())
 
 
-def run_there(part: str, case: Case, directory: Path, seed: int) -> Ended:
-    """Runs one case in a process of its own and judges how that ended."""
-    directory.mkdir(parents=True)
-    path = directory / "agent.db"
-    command = [sys.executable, "-X", "faulthandler", "-W", "error", part, case.name, str(path), str(seed)]
-    shown = f"{Path(part).name} {case.name} (seed {seed})"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = process.communicate(timeout=LONGEST_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)  # faulthandler shows every thread
-        _, err = process.communicate()
-        raise Failed(f"{shown} hangs\n{err}") from None
-    ended = f"{shown} ended with status {process.returncode}, not {case.status}\n{err}"
-    check(process.returncode == case.status, ended)
-    check(not any(said in err for said in NEVER_SAID), f"{shown} said\n{err}")
-    if case.says:
-        check(err.rstrip().endswith(case.says) and err.count("Traceback") == 1, f"{shown} said\n{err}")
-    else:
-        check(err == "", f"{shown} said\n{err}")
-    return Ended(path, out.splitlines())
-
-
-def run_all(
-    part: str, cases: list[Case], directory: Path, seed: int, judge: Callable[[Case, Ended], None] | None = None
-) -> int:
-    """Runs every case once, two at a time, and says how many there were."""
-
-    def run(numbered: tuple[int, Case]) -> None:
-        number, case = numbered
-        ended = run_there(part, case, directory / case.name, seed + number)
-        if judge is not None:
-            try:
-                judge(case, ended)
-            except Failed as failed:
-                raise Failed(f"{Path(part).name} {case.name} (seed {seed + number}): {failed}") from failed
-
-    with ThreadPoolExecutor(2) as pool:
-        return sum(1 for _ in pool.map(run, enumerate(cases)))
+def run_all(cases: list[Case], directory: Path, seed: int, judge: Callable[[Case, Ended], None]) -> None:
+    """Runs every case once, a few at a time, and has each of them judged."""
+    waiting = [(case, seed + number) for number, case in enumerate(cases)]
+    running: dict[int, Process] = {}
+    while waiting or running:
+        while waiting and len(running) < AT_ONCE:
+            case, own_seed = waiting.pop()
+            process = Process(case, directory / case.name, own_seed)
+            running[process.id] = process
+        for process in running.values():
+            if time.monotonic() > process.end:
+                os.kill(process.id, signal.SIGABRT)  # shows what every thread is doing
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == 0:
+            time.sleep(0.002)  # to wait for them alone would not end if one hangs
+            continue
+        process = running.pop(ended)
+        try:
+            judge(process.case, process.judge(os.waitstatus_to_exitcode(status)))
+        except Failed as failed:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+            raise Failed(f"{process.case.name}, seed {process.seed}: {failed}") from failed
 
 
 def write_set(state: State, n: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmspell_state import State
-from python_common import Case, Ended, Failed, check, check_writes, run_all, run_here, writing
+from python_common import Case, Ended, Failed, check, check_writes, run_all, writing
 
 KEPT: dict[str, Any] = {}
 """A module global: its members live until the interpreter takes its modules apart."""
@@ -246,7 +246,7 @@ CASES = [
 WRITES_LAST = {case.name for case in CASES if case.name.startswith(("writes_", "closes_in"))}
 
 
-def run(directory: Path, seed: int) -> dict[str, int]:
+def run(directory: Path, seed: int, cases: list[Case]) -> dict[str, int]:
     acknowledged = []
 
     def judge(case: Case, ended: Ended) -> None:
@@ -257,9 +257,5 @@ def run(directory: Path, seed: int) -> dict[str, int]:
             if case.name in WRITES_LAST and state.get("last") != ended.path.name:
                 raise Failed("the write of the hook or finalizer is missing")
 
-    exits = run_all(__file__, CASES, directory, seed, judge)
-    return {"exits": exits, "acknowledged writes before an exit": sum(acknowledged)}
-
-
-if __name__ == "__main__":
-    run_here(CASES, sys.argv[1:])
+    run_all(cases, directory, seed, judge)
+    return {"exits": len(cases), "acknowledged writes before an exit": sum(acknowledged)}

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from llmspell_state import ForkedError, State
-from python_common import LONGEST_SECONDS, Case, Ended, check, check_writes, run_all, run_here, say, writing
+from python_common import LONGEST_SECONDS, Case, Ended, check, check_writes, run_all, say, writing
 
 ADDED = 20
 """What a parent and each of its children add to one counter, one by one."""
+FORKS = 5
+"""How often to fork where the moment matters."""
 
 
 def refused(call: Callable[[], Any], what: str) -> None:
@@ -88,6 +90,7 @@ def fork(rng: random.Random, work: Callable[[], None], parent: Callable[[], None
         if leaves_at_once:
             os._exit(0)
         raise SystemExit(0)
+    say("forked")
     parent()
     end = time.monotonic() + LONGEST_SECONDS / 2
     while (waited := os.waitpid(child, os.WNOHANG)) == (0, 0):
@@ -174,7 +177,7 @@ def inside_of_the_block_of_a_transaction_that_a_thread_uses(path: Path, rng: ran
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            for _ in range(10):
+            for _ in range(FORKS):
                 fork(rng, lambda: refused(lambda: tx.get("mine"), "a transaction"))
         finally:
             stop.set()
@@ -242,7 +245,7 @@ def while_another_thread_is_in_a_listing(path: Path, rng: random.Random) -> None
     for thread in threads:
         thread.start()
     try:
-        for _ in range(10):
+        for _ in range(FORKS):
             fork(rng, lambda: refused(lambda: list(listing), "a listing"))
     finally:
         stop.set()
@@ -265,7 +268,7 @@ def while_another_thread_is_in_a_transaction(path: Path, rng: random.Random) -> 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(FORKS):
             fork(rng, lambda: refused(lambda: tx.get("own"), "a transaction"))
     finally:
         stop.set()
@@ -293,6 +296,7 @@ def inside_of_modify_and_goes_on_in_the_child(path: Path, rng: random.Random) ->
 
     def change(value: int) -> int:
         pids.append(os.fork())
+        say("forked")
         return value + 1
 
     try:
@@ -340,14 +344,14 @@ def while_threads_write(path: Path, rng: random.Random) -> None:
     state = opened(path)
     with writing(state, rng, daemon=False) as stop:
         try:
-            for _ in range(8):
+            for _ in range(FORKS):
                 fork(rng, lambda: (refuse_all(state), add(path)), lambda: state.get("known"))
         finally:
             stop.set()
         for _ in range(ADDED):
             state.increment("added")
     with State(path) as again:
-        assert again["added"] == 9 * ADDED
+        assert again["added"] == (FORKS + 1) * ADDED
 
 
 def while_threads_open_and_close(path: Path, rng: random.Random) -> None:
@@ -362,13 +366,13 @@ def while_threads_open_and_close(path: Path, rng: random.Random) -> None:
     for thread in threads:
         thread.start()
     try:
-        for _ in range(8):
+        for _ in range(FORKS):
             fork(rng, lambda: add(path), lambda: state.get("known"))
     finally:
         stop.set()
     for thread in threads:
         thread.join()
-    finish(path, state, 8)
+    finish(path, state, FORKS)
 
 
 def and_the_child_forks(path: Path, rng: random.Random) -> None:
@@ -424,6 +428,7 @@ def by_multiprocessing(path: Path, rng: random.Random) -> None:
     processes = [multiprocessing.get_context(method).Process(target=process, args=(path,)) for method in methods]
     for one in processes:
         one.start()
+        say("forked")
     for one in processes:
         one.join(LONGEST_SECONDS / 2)
     assert [one.exitcode for one in processes] == [0] * 3
@@ -457,7 +462,7 @@ CASES = [
 ]
 
 
-def run(directory: Path, seed: int) -> dict[str, int]:
+def run(directory: Path, seed: int, cases: list[Case]) -> dict[str, int]:
     forks = []
 
     def judge(case: Case, ended: Ended) -> None:
@@ -466,10 +471,5 @@ def run(directory: Path, seed: int) -> dict[str, int]:
         if any(line.startswith("write_") for line in ended.lines):
             check_writes(ended.path, ended.lines)
 
-    cases = run_all(__file__, CASES, directory, seed, judge)
-    return {"states at a fork": cases, "forks": sum(forks)}
-
-
-if __name__ == "__main__":
-    os.register_at_fork(after_in_parent=lambda: say("forked"))
-    run_here(CASES, sys.argv[1:])
+    run_all(cases, directory, seed, judge)
+    return {"states at a fork": len(cases), "forks": sum(forks)}

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from llmspell_state import State
-from python_common import Case, Ended, check, run_all, run_here, say
+from python_common import Case, Ended, check, run_all, say
 
 SOON = 10.0
 """Seconds after which an interrupt has not arrived; a third of the time for which a write waits for other processes."""
@@ -370,16 +370,12 @@ CASES = [
 ]
 
 
-def run(directory: Path, seed: int) -> dict[str, int]:
+def run(directory: Path, seed: int, cases: list[Case]) -> dict[str, int]:
     signals = []
 
     def judge(case: Case, ended: Ended) -> None:
         signals.append(sum(1 for line in ended.lines if line == "interrupt"))
         check(signals[-1] > 0, "nothing was interrupted")
 
-    run_all(__file__, CASES, directory, seed, judge)
+    run_all(cases, directory, seed, judge)
     return {"interrupts": sum(signals), "verbs interrupted": len(READS + WRITES)}
-
-
-if __name__ == "__main__":
-    run_here(CASES, sys.argv[1:])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmspell_state import ClosedError, InvalidError, State
-from python_common import Case, Ended, check, run_all, run_here, say
+from python_common import Case, Ended, check, run_all, say
 
 THREADS = 4
 CALLS = 60
@@ -329,16 +329,12 @@ CASES = [
 ]
 
 
-def run(directory: Path, seed: int) -> dict[str, int]:
+def run(directory: Path, seed: int, cases: list[Case]) -> dict[str, int]:
     calls = []
 
     def judge(_: Case, ended: Ended) -> None:
         calls.append(sum(int(line.split()[1]) for line in ended.lines if line.startswith("calls ")))
         check(calls[-1] > 0, "nothing was called")
 
-    run_all(__file__, CASES, directory, seed, judge)
+    run_all(cases, directory, seed, judge)
     return {"calls with functions that misbehave": sum(calls)}
-
-
-if __name__ == "__main__":
-    run_here(CASES, sys.argv[1:])
