@@ -45,7 +45,10 @@ impl Log {
                 None => None,
                 Some(text) => Some(text?.parse()?),
             };
-            commit.push((if scope.is_empty() { key } else { format!("{scope}/{key}") }, value));
+            let key = if scope.is_empty() { key } else { format!("{scope}/{key}") };
+            // Of several changes of a key in one commit, only the last was ever seen.
+            commit.retain(|(changed, _)| *changed != key);
+            commit.push((key, value));
         }
         Ok(Self { commits })
     }

@@ -6,6 +6,7 @@
 //! for every call between its start and its end. That takes O(n log n) for n calls.
 
 pub mod clock;
+pub mod crew;
 pub mod journal;
 pub mod log;
 pub mod serial;

@@ -8,7 +8,7 @@ use super::log::{Lives, Log};
 use super::timeline::{Makers, Timeline};
 use crate::{Failure, hold};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A transaction, or a call outside of one, whose beginning and end are then the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl View<'_> {
 
     /// What is listed; the keys without their scope.
     fn list(&self, listing: &Listing) -> Vec<(String, i64)> {
-        let names: std::collections::BTreeSet<&String> = self.past.0.keys().chain(self.own.keys()).collect();
+        let names: BTreeSet<&String> = self.past.0.keys().chain(self.own.keys()).collect();
         let own = |name: &&String| {
             let key = name.strip_prefix(&listing.scope)?;
             // Without a scope's name, keys of scopes are none.
@@ -289,37 +289,53 @@ impl Check<'_> {
         Failure::new(format!("not serializable: after version {version}, {act:?} is wrong in {}", self.tell(call)))
     }
 
-    /// Commits that nobody was told of belong to calls that are told no version, or that nobody knows the outcome of: of
-    /// those that would have made just this change, to the one that has to end first. Answers all other runs that are left.
+    /// Commits that nobody was told of belong to calls that are told no version, or of which nobody knows what became. There
+    /// must be a commit for each such call and a call for each such commit; what holds whichever call made it counts as
+    /// certain. Answers the runs that made no commit.
     fn unversioned(&mut self) -> Result<Vec<usize>, Failure> {
-        let open = |run: &Run| matches!(run.outcome, Outcome::Committed(None) | Outcome::Unknown);
-        let mut waiting: Vec<usize> = (0..self.runs.len()).filter(|call| open(&self.runs[*call])).collect();
-        waiting.sort_by_key(|call| std::cmp::Reverse(self.runs[*call].end.start));
-        let mut left: Vec<usize> =
-            (0..self.runs.len()).filter(|call| self.runs[*call].outcome == Outcome::Failed).collect();
+        let runs = self.runs;
+        let acknowledged = |run: &Run| run.outcome == Outcome::Committed(None) && run.acts.iter().any(Act::writes);
+        let open = |run: &Run| acknowledged(run) || run.outcome == Outcome::Unknown;
+        let mut waiting: Vec<usize> = (0..runs.len()).filter(|call| open(&runs[*call])).collect();
+        waiting.sort_by_key(|call| std::cmp::Reverse(runs[*call].end.start));
         let mut begun: Vec<usize> = Vec::new();
+        let mut made_by: Vec<(usize, Vec<usize>)> = Vec::new();
         for version in self.makers.unclaimed() {
             let latest = self.timeline.latest(version);
-            while let Some(call) = waiting.pop_if(|call| self.runs[*call].end.start <= latest) {
-                let place = begun.partition_point(|other| self.runs[*other].end.end <= self.runs[call].end.end);
-                begun.insert(place, call);
+            while let Some(call) = waiting.pop_if(|call| runs[*call].end.start <= latest) {
+                begun.push(call);
             }
-            let over = begun.partition_point(|call| self.runs[*call].end.end < self.timeline.earliest(version));
-            left.extend(begun.drain(..over));
-            let made = begun.iter().position(|call| {
-                let writes = self.past.replay(version - 1, &self.runs[*call].acts);
+            begun.retain(|call| runs[*call].end.end >= self.timeline.earliest(version));
+            let fits = |call: &usize| {
+                let writes = self.past.replay(version - 1, &runs[*call].acts);
                 writes.is_ok_and(|writes| !writes.is_empty() && self.is_change(version, &writes))
-            });
-            let Some(made) = made else {
-                let changes = self.log.changes(version);
-                return Err(Failure::new(format!("nobody has made version {version}, which is {changes:?}")));
             };
-            let call = begun.remove(made);
-            self.claim(version, call)?;
+            let makers: Vec<usize> = begun.iter().copied().filter(fits).collect();
+            for call in makers.iter().min_by_key(|call| runs[**call].end.start) {
+                self.timeline.not_before(version, runs[*call].end.start, *call);
+            }
+            for call in makers.iter().max_by_key(|call| runs[**call].end.end) {
+                self.timeline.not_after(version, runs[*call].end.end, *call);
+            }
+            made_by.push((version, makers));
         }
-        left.extend(begun);
-        left.extend(waiting);
-        Ok(left)
+        let mut has_made: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (version, makers) in &made_by {
+            for call in makers {
+                has_made.entry(*call).or_default().push(*version);
+            }
+        }
+        if let Some(version) = unmatched(&made_by) {
+            let changes = self.log.changes(version);
+            return Err(Failure::new(format!("nobody has made version {version}, which is {changes:?}")));
+        }
+        let calls = (0..runs.len()).filter(|call| acknowledged(&runs[*call]));
+        let calls: Vec<_> = calls.map(|call| (call, has_made.get(&call).cloned().unwrap_or_default())).collect();
+        if let Some(call) = unmatched(&calls) {
+            return Err(Failure::new(format!("{} was acknowledged and is not in the log", self.tell(call))));
+        }
+        let told = |call: &usize| matches!(runs[*call].outcome, Outcome::Committed(Some(_)));
+        Ok((0..runs.len()).filter(|call| !told(call) && !has_made.contains_key(call)).collect())
     }
 
     /// A run that made no commit has read one state that was there when it began.
@@ -340,6 +356,29 @@ impl Check<'_> {
             None => Err(Failure::new(format!("{} has no moment", self.tell(call)))),
         }
     }
+}
+
+/// One that is left when each is given one of its own of what it may have; nothing if all get one. (Where all on either
+/// side of such a choice can be served, they can be at once: Mendelsohn and Dulmage.)
+fn unmatched(choices: &[(usize, Vec<usize>)]) -> Option<usize> {
+    fn serve(
+        chooser: usize,
+        choices: &[(usize, Vec<usize>)],
+        taken: &mut BTreeMap<usize, usize>,
+        tried: &mut BTreeSet<usize>,
+    ) -> bool {
+        choices[chooser].1.iter().any(|wanted| {
+            tried.insert(*wanted)
+                && taken.get(wanted).copied().is_none_or(|holder| serve(holder, choices, taken, tried))
+                && {
+                    taken.insert(*wanted, chooser);
+                    true
+                }
+        })
+    }
+    let mut taken = BTreeMap::new();
+    let left = (0..choices.len()).find(|chooser| !serve(*chooser, choices, &mut taken, &mut BTreeSet::new()));
+    left.map(|chooser| choices[chooser].0)
 }
 
 /// A transaction, for people.

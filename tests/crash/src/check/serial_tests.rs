@@ -161,7 +161,7 @@ fn a_call_that_is_told_no_version_is_found_by_what_it_did() {
     let clear = |at, count| run(at, at, Outcome::Committed(None), &[Act::Clear(all("*"), count)]);
     let again = run(20, 25, made(3), &[set("x", 0), set("y", 0)]);
     fine(&log, &[begun(), clear(10, 2), clear(15, 0), again.clone(), clear(30, 2)]);
-    refused(&log, &[begun(), clear(10, 2), again.clone(), clear(30, 2), clear(40, 2)], "not serializable");
+    refused(&log, &[begun(), clear(10, 2), again.clone(), clear(30, 2), clear(40, 2)], "acknowledged and is not");
     refused(&log, &[begun(), clear(10, 2), again.clone(), clear(30, 1)], "nobody has made version 4");
     refused(&log, &[begun(), clear(10, 2), again], "nobody has made version 4");
 }

@@ -7,7 +7,7 @@ use super::log::{Lives, Log};
 use super::timeline::{Makers, Timeline};
 use crate::{Failure, hold};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 /// A call.
@@ -50,8 +50,11 @@ pub enum What {
     Refused(usize, u64),
     /// An addition of 1, and its sum; nothing if that was never told.
     Add(usize, Option<i64>),
-    /// A deletion, and whether the key was there; nothing if that was never told.
+    /// A deletion, and whether the key was there; nothing if that was never told. Of one key only: see
+    /// `Check::deletions`.
     Delete(usize, Option<bool>),
+    /// A deletion of a version, and whether it was done; nothing if that was never told.
+    DeleteIf(usize, u64, Option<bool>),
 }
 
 impl Call for Op {
@@ -90,8 +93,11 @@ pub fn check(log: &Log, names: &Names, ops: &[Op]) -> Result<(), Failure> {
         check.certain(call)?;
     }
     check.settle()?;
-    check.unversioned(log)?;
+    check.cut_short()?;
     check.settle()?;
+    check.deletions(log)?;
+    check.settle()?;
+    check.lives_make_sense(log)?;
     // What is certain of the vague answers counts for all others: hence twice.
     for _ in 0..2 {
         for call in 0..ops.len() {
@@ -204,53 +210,99 @@ impl Check<'_> {
                 };
                 self.claim(self.lives[*key].versions[*place], call)?;
             }
+            What::DeleteIf(key, expected, Some(true)) => {
+                let next = usize::try_from(*expected).ok().and_then(|expected| self.deletion_after(*key, expected));
+                let Some(version) = next else {
+                    return Err(Failure::new(format!("{} was acknowledged and is not in the log", self.tell(call))));
+                };
+                self.claim(version, call)?;
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// Deletions are told no version, additions that were cut short no sum: each commit that is left is given to the call
-    /// that has to end first. If any choice fits, this one does: commits and their bounds have the same order.
-    fn unversioned(&mut self, log: &Log) -> Result<(), Failure> {
-        let mut calls: BTreeMap<(usize, bool), Vec<usize>> = BTreeMap::new();
+    /// The version that has deleted what another version had written.
+    fn deletion_after(&self, key: usize, version: usize) -> Option<usize> {
+        let lives = &self.lives[key];
+        let place = lives.versions.binary_search(&version).ok()? + 1;
+        lives.values.get(place)?.is_none().then(|| lives.versions[place])
+    }
+
+    /// Gives commits that nobody has claimed to calls that were cut short.
+    fn cut_short(&mut self) -> Result<(), Failure> {
+        let mut additions: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut deletions: BTreeMap<usize, usize> = BTreeMap::new();
         for (call, op) in self.ops.iter().enumerate() {
             match op.what {
-                What::Delete(key, Some(true) | None) => calls.entry((key, true)).or_default().push(call),
-                What::Add(key, None) => calls.entry((key, false)).or_default().push(call),
+                What::Add(key, None) => additions.entry(key).or_default().push(call),
+                What::DeleteIf(key, expected, None) => {
+                    let Some(version) = self.deletion_after(key, usize::try_from(expected)?) else { continue };
+                    if self.makers.of(version).is_none() {
+                        let first = deletions.entry(version).or_insert(call);
+                        *first = if op.span.start < self.ops[*first].span.start { call } else { *first };
+                    }
+                }
                 _ => {}
             }
         }
-        for waiting in calls.values_mut() {
-            waiting.sort_by_key(|call| std::cmp::Reverse(self.ops[*call].span.start));
+        for (version, call) in deletions {
+            self.claim(version, call)?;
         }
-        let mut begun: BTreeMap<(usize, bool), BinaryHeap<std::cmp::Reverse<(u64, usize)>>> = BTreeMap::new();
-        for version in self.makers.unclaimed() {
-            let [(name, value)] = log.changes(version) else { continue };
-            let Some(key) = self.names.iter().position(|known| known == name) else { continue };
-            let kind = (key, value.is_none());
-            let begun = begun.entry(kind).or_default();
-            let waiting = calls.entry(kind).or_default();
-            while let Some(call) = waiting.pop_if(|call| self.ops[*call].span.start <= self.timeline.latest(version)) {
-                begun.push(std::cmp::Reverse((self.ops[call].span.end, call)));
+        // Whoever has made which: by the time of the first such commit one of them had begun, by that of the second two.
+        for (key, mut calls) in additions {
+            calls.sort_by_key(|call| self.ops[*call].span.start);
+            let lives = &self.lives[key];
+            let unclaimed: Vec<usize> =
+                lives.versions.iter().copied().filter(|version| self.makers.of(*version).is_none()).collect();
+            for (version, call) in unclaimed.into_iter().zip(calls) {
+                self.claim(version, call)?;
             }
-            let Some(std::cmp::Reverse((_, call))) = begun.pop() else {
+        }
+        Ok(())
+    }
+
+    /// Deletions are told no version. Each commit of one that is left must be that of another call whose time it fits; as
+    /// commits and their bounds have the same order, it may be taken as that of the call which has to end first. But only
+    /// what holds whichever it was counts as certain. With deletions of several keys these choices would depend on each
+    /// other.
+    fn deletions(&mut self, log: &Log) -> Result<(), Failure> {
+        let deletes = |call: &usize| matches!(self.ops[*call].what, What::Delete(_, Some(true) | None));
+        let mut waiting: Vec<usize> = (0..self.ops.len()).filter(deletes).collect();
+        waiting.sort_by_key(|call| std::cmp::Reverse(self.ops[*call].span.start));
+        // Calls that may have made the next commit; those to which none was given yet.
+        let (mut begun, mut free): (Vec<usize>, BTreeSet<(u64, u64, usize)>) = Default::default();
+        for version in self.makers.unclaimed() {
+            // A commit of keys that only take up room is empty.
+            let Some((name, value)) = log.changes(version).first() else { continue };
+            let latest = self.timeline.latest(version);
+            while let Some(call) = waiting.pop_if(|call| self.ops[*call].span.start <= latest) {
+                let span = self.ops[call].span;
+                free.insert((span.end, span.start, call));
+                begun.push(call);
+            }
+            begun.retain(|call| self.ops[*call].span.end >= self.timeline.earliest(version));
+            let is_of = |call: usize| matches!(self.ops[call].what, What::Delete(key, _) if self.names[key] == name);
+            let Some((_, _, call)) = free.pop_first().filter(|(_, _, call)| value.is_none() && is_of(*call)) else {
                 return Err(Failure::new(format!("nobody asked for version {version}, {name} becoming {value:?}")));
             };
             hold!(self.timeline.can_make(version, self.ops[call].span), "{} fits no commit", self.tell(call));
-            self.claim(version, call)?;
+            for call in begun.iter().min_by_key(|call| self.ops[**call].span.start) {
+                self.timeline.not_before(version, self.ops[*call].span.start, *call);
+            }
+            for call in begun.iter().max_by_key(|call| self.ops[**call].span.end) {
+                self.timeline.not_after(version, self.ops[*call].span.end, *call);
+            }
         }
-        let left =
-            calls.into_values().flatten().chain(begun.into_values().flatten().map(|std::cmp::Reverse((_, call))| call));
-        for call in left {
+        for call in waiting.into_iter().chain(free.into_iter().map(|(_, _, call)| call)) {
             hold!(!self.ops[call].span.is_closed(), "{} was acknowledged and is not in the log", self.tell(call));
         }
-        let sizes: BTreeSet<usize> = log.commits.iter().map(Vec::len).collect();
-        // A commit of keys that only take up room is empty.
-        hold!(sizes.iter().all(|size| *size <= 1), "commits of single keys hold {sizes:?} changes");
-        self.lives_make_sense()
+        Ok(())
     }
 
-    fn lives_make_sense(&self) -> Result<(), Failure> {
+    fn lives_make_sense(&self, log: &Log) -> Result<(), Failure> {
+        let most = log.commits.iter().map(Vec::len).max().unwrap_or_default();
+        hold!(most <= 1, "a commit of single keys holds {most} changes");
         for (key, lives) in self.lives.iter().enumerate() {
             let name = self.names[key];
             let mut before = None;
@@ -363,6 +415,7 @@ fn describe(ops: &[Op], names: &Names, call: usize) -> String {
         What::Refused(key, expected) => format!("refused write {} of version {expected}", name(key)),
         What::Add(key, sum) => format!("increment {} = {sum:?}", name(key)),
         What::Delete(key, there) => format!("delete {} = {there:?}", name(key)),
+        What::DeleteIf(key, expected, there) => format!("delete {} of version {expected} = {there:?}", name(key)),
     };
     let end = if span.is_closed() { span.end.to_string() } else { "?".into() };
     format!("[{what}; worker {worker}, {}..{end} ns]", span.start)

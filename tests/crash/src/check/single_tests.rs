@@ -171,6 +171,20 @@ fn absence_has_its_times() {
 }
 
 #[test]
+fn a_deletion_of_a_version_is_the_change_that_follows_it() {
+    let log = log(&[("y", Some(1)), ("y", None), ("y", Some(2)), ("y", None)]);
+    let delete = |start, end, expected, done| op(start, end, What::DeleteIf(Y, expected, done));
+    let writes = [write(0, 10, Y, 1, 1), write(30, 40, Y, 2, 3), delete(20, 25, 1, Some(true))];
+    let with = |op: Op| [&writes[..], &[op]].concat();
+    fine(&log, &with(delete(45, 50, 3, Some(true))));
+    fine(&log, &with(delete(45, Span::OPEN, 3, None)));
+    refused(&log, &with(delete(45, 50, 1, Some(true))), "version 2 is that of");
+    refused(&log, &with(delete(45, 50, 2, Some(true))), "acknowledged");
+    refused(&log, &with(delete(45, Span::OPEN, 1, None)), "nobody asked for version 4");
+    refused(&log, &with(delete(15, 18, 3, Some(true))), "no order fits");
+}
+
+#[test]
 fn a_deletion_belongs_to_the_call_whose_time_it_fits() {
     let log = log(&[("x", Some(1)), ("x", None), ("x", Some(2)), ("x", None)]);
     let ops = [

@@ -41,11 +41,13 @@ impl Timeline {
         }
     }
 
-    fn not_before(&mut self, version: usize, time: u64, call: usize) {
+    /// A commit did not happen before a time.
+    pub fn not_before(&mut self, version: usize, time: u64, call: usize) {
         self.early[version] = self.early[version].max(Bound { time, call });
     }
 
-    fn not_after(&mut self, version: usize, time: u64, call: usize) {
+    /// A commit did not happen after a time.
+    pub fn not_after(&mut self, version: usize, time: u64, call: usize) {
         self.late[version] = self.late[version].min(Bound { time, call });
     }
 

@@ -1,11 +1,23 @@
 //! The stages, in the order in which they run.
 
 pub mod ext4;
+mod faults;
 mod hosts;
+pub mod linear;
 mod power;
+pub mod serial;
 mod storm;
 
 use crate::Stage;
 
 /// Every stage.
-pub const ALL: &[Stage] = &[hosts::PYTHON, hosts::LUA, storm::KILLS, power::POWER, ext4::EXT4];
+pub const ALL: &[Stage] = &[
+    faults::FAULTS,
+    hosts::PYTHON,
+    hosts::LUA,
+    storm::KILLS,
+    power::POWER,
+    ext4::EXT4,
+    linear::LINEAR,
+    serial::SERIAL,
+];

@@ -1,0 +1,234 @@
+//! Threads and processes, in several languages, that work on one store while their calls are recorded.
+
+use super::journal::{self, Call, Journal, Record};
+use super::log::Log;
+use crate::{Context, Failure};
+use llmspell_state_persistence::{State, StateConfig, SyncMode};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number; no two of a round have the same, so that each value tells who wrote it.
+    pub id: u32,
+    /// Where its choices come from.
+    pub random: fastrand::Rng,
+    /// How many calls it makes.
+    pub calls: usize,
+    /// Whether it may be killed: then it makes no change whose answer must be known to know the change.
+    pub mortal: bool,
+    written: i64,
+}
+
+impl Worker {
+    /// A worker that has done nothing yet.
+    pub fn new(id: u32, seed: u64, calls: usize, mortal: bool) -> Self {
+        let seed = seed.wrapping_add(u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Self { id, random: fastrand::Rng::with_seed(seed), calls, mortal, written: 0 }
+    }
+
+    /// A value that nobody else writes.
+    pub fn value(&mut self) -> i64 {
+        self.written += 1;
+        (i64::from(self.id) << 24) + self.written
+    }
+
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, among: &'a [T]) -> &'a T {
+        &among[self.random.usize(0..among.len())]
+    }
+}
+
+/// What a worker does with a store.
+pub type Work<T> = fn(&State, &mut Worker, &mut dyn Record<T>) -> Result<(), Failure>;
+
+/// Who works on a store, and how it is opened.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// When a commit counts as done.
+    pub sync_mode: SyncMode,
+    /// Memory for values.
+    pub cache_size_mb: usize,
+    /// One process alone.
+    pub exclusive: bool,
+    /// Threads of this process.
+    pub threads: u32,
+    /// Programs that run beside: `rust`, or the interpreter of a script in `tests/crash/workers`.
+    pub programs: Vec<&'static str>,
+    /// How often one of them is killed and replaced.
+    pub kills: u32,
+    /// Calls of each worker.
+    pub calls: usize,
+}
+
+impl Round {
+    /// The settings that a worker opens the store with.
+    fn options(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut options = serde_json::Map::new();
+        options.insert("sync_mode".into(), json!(self.sync_mode));
+        options.insert("cache_size_mb".into(), json!(self.cache_size_mb));
+        options.insert("exclusive".into(), json!(self.exclusive));
+        options
+    }
+
+    /// Works on a new store; answers its log and what everybody was told.
+    pub fn run<T: Call + Send>(
+        &self,
+        context: &Context,
+        part: u64,
+        stage: &str,
+        prepare: fn(&State) -> Result<(), Failure>,
+        work: Work<T>,
+    ) -> Result<(Log, Vec<T>), Failure> {
+        let dir = context.fast_dir.join(part.to_string());
+        std::fs::create_dir(&dir)?;
+        let path = dir.join("store.db");
+        let mut options = self.options();
+        options.insert("persistence_path".into(), json!(path));
+        let state = State::with_config(StateConfig::from_options(options)?)?;
+        prepare(&state)?;
+        let mut random = context.random(part);
+        let seed = random.u64(..);
+        let mut calls = Vec::new();
+        std::thread::scope(|scope| -> Result<(), Failure> {
+            let work_here = |id| {
+                let (state, calls) = (&state, self.calls);
+                scope.spawn(move || -> Result<Vec<T>, Failure> {
+                    let mut told = Vec::new();
+                    work(state, &mut Worker::new(id, seed, calls, false), &mut told)?;
+                    for call in &mut told {
+                        *call.worker() = id;
+                    }
+                    Ok(told)
+                })
+            };
+            let threads: Vec<_> = (0..self.threads).map(work_here).collect();
+            let beside = Beside { context, stage, round: self, dir: &dir, path: &path, seed };
+            let told = beside.run(&mut random);
+            for thread in threads {
+                calls.extend(thread.join().map_err(|_| Failure::new("a worker panicked, as told above"))??);
+            }
+            calls.extend(told?);
+            Ok(())
+        })?;
+        state.close()?;
+        let log = Log::read(&path)?;
+        std::fs::remove_dir_all(&dir)?;
+        Ok((log, calls))
+    }
+}
+
+/// The processes of a round.
+struct Beside<'r> {
+    context: &'r Context,
+    stage: &'r str,
+    round: &'r Round,
+    dir: &'r Path,
+    path: &'r Path,
+    seed: u64,
+}
+
+/// One of them.
+struct Process {
+    id: u32,
+    program: &'static str,
+    child: Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already, unless something has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Beside<'_> {
+    /// Starts all, kills some, waits for the rest; answers what they were told.
+    fn run<T: Call>(&self, random: &mut fastrand::Rng) -> Result<Vec<T>, Failure> {
+        let mut next = self.round.threads;
+        let mut start = |program| {
+            next += 1;
+            self.start(program, next - 1)
+        };
+        let mut processes =
+            self.round.programs.iter().map(|program| start(program)).collect::<Result<Vec<Process>, _>>()?;
+        let mut calls = Vec::new();
+        for _ in 0..self.round.kills {
+            // Some die while they open the store, most while they work.
+            std::thread::sleep(Duration::from_millis(random.u64(2..80)));
+            let place = random.usize(0..processes.len());
+            let mut dead = processes.swap_remove(place);
+            processes.push(start(dead.program)?);
+            if dead.child.try_wait()?.is_none() {
+                dead.child.kill()?;
+                dead.child.wait()?;
+                calls.extend(self.told(dead.id)?);
+            } else {
+                calls.extend(self.ended(dead)?);
+            }
+        }
+        for process in processes {
+            calls.extend(self.ended(process)?);
+        }
+        Ok(calls)
+    }
+
+    fn file(&self, id: u32, kind: &str) -> PathBuf {
+        self.dir.join(format!("{id}.{kind}"))
+    }
+
+    fn start(&self, program: &'static str, id: u32) -> Result<Process, Failure> {
+        let mut command = if program == "rust" {
+            Command::new(std::env::current_exe()?.with_file_name("consistency"))
+        } else {
+            let ending = if program == "python" { "py" } else { "lua" };
+            let script = format!(
+                "eval \"$(scripts/env.sh)\" && exec {program} tests/crash/workers/{}.{ending} \"$@\"",
+                self.stage
+            );
+            let mut command = Command::new("bash");
+            command.args(["-c", &script, program]).current_dir(&self.context.root);
+            command
+        };
+        let options = serde_json::to_string(&self.round.options())?;
+        let (seed, calls) = (self.seed.to_string(), self.round.calls.to_string());
+        command.arg(self.stage).arg(self.path).args([&options, &id.to_string(), &seed, &calls]);
+        command.arg(self.file(id, "journal"));
+        let errors = std::fs::File::create(self.file(id, "errors"))?;
+        let child = command.stdin(Stdio::null()).stdout(errors.try_clone()?).stderr(errors).spawn()?;
+        Ok(Process { id, program, child })
+    }
+
+    /// What a process that ends by itself was told.
+    fn ended<T: Call>(&self, mut process: Process) -> Result<Vec<T>, Failure> {
+        let status = process.child.wait()?;
+        if !status.success() {
+            let errors = std::fs::read_to_string(self.file(process.id, "errors"))?;
+            return Err(Failure::new(format!("worker {} ({}), {status}: {errors}", process.id, process.program)));
+        }
+        self.told(process.id)
+    }
+
+    fn told<T: Call>(&self, id: u32) -> Result<Vec<T>, Failure> {
+        let journal = self.file(id, "journal");
+        if journal.exists() { journal::read(&journal, id) } else { Ok(Vec::new()) }
+    }
+}
+
+/// A worker process: `STAGE STORE OPTIONS ID SEED CALLS JOURNAL`, the stage being looked at already.
+pub fn process<T: Call>(arguments: &[String], work: Work<T>) -> Result<(), Failure> {
+    let [_, path, options, id, seed, calls, journal] = arguments else {
+        return Err(Failure::new("arguments: STAGE STORE OPTIONS ID SEED CALLS JOURNAL"));
+    };
+    let mut options: serde_json::Map<String, serde_json::Value> = serde_json::from_str(options)?;
+    options.insert("persistence_path".into(), json!(path));
+    let mut journal = Journal::create(Path::new(journal))?;
+    let state = State::with_config(StateConfig::from_options(options)?)?;
+    work(&state, &mut Worker::new(id.parse()?, seed.parse()?, calls.parse()?, true), &mut journal)?;
+    state.close()?;
+    journal.flush()
+}
