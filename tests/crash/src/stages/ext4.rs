@@ -42,8 +42,19 @@ pub fn fill(thread: usize, n: u64) -> String {
 
 /// Cuts after which a store is left and a new one made: the making is cut, too.
 const CUTS_OF_A_STORE: u64 = 10;
-/// Every so many stores one runs with `NORMAL`, and must lose something.
-const NORMAL: u64 = 5;
+/// How stores are opened, one after the other. The one with `NORMAL` must lose something.
+fn config(path: &Path, round: u64) -> StateConfig {
+    let config = StateConfig::at(path);
+    match round % 5 {
+        1 => StateConfig { exclusive: true, ..config },
+        2 => StateConfig { exclusive: true, enable_wal: false, ..config },
+        4 => StateConfig { sync_mode: SyncMode::Normal, ..config },
+        _ => config,
+    }
+}
+
+/// How the file system is mounted: as usual, or in ways that write less, or in another order.
+const MOUNTS: [&str; 4] = ["loop", "loop", "loop,data=writeback", "loop,nodelalloc"];
 /// Patience with the writer, by far longer than it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -102,14 +113,14 @@ impl Disk {
             File::create(&disk.image)?.set_len(64 << 20)?;
             own_mounts()?;
             command("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), &disk.image])?;
-            disk.mount()
+            disk.mount(MOUNTS[0])
         };
         make().map_err(|error: io::Error| error.to_string())?;
         Ok(disk)
     }
 
-    fn mount(&self) -> io::Result<()> {
-        command("mount", &["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), "loop".as_ref(), &self.image, &self.mount])
+    fn mount(&self, options: &str) -> io::Result<()> {
+        command("mount", &["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), options.as_ref(), &self.image, &self.mount])
     }
 
     fn unmount(&self) -> io::Result<()> {
@@ -174,23 +185,22 @@ impl Cut<'_> {
     fn run(mut self, found: &mut Found) -> Result<(), Failure> {
         let round = self.number / CUTS_OF_A_STORE;
         let path = self.disk.mount.join(format!("store{round}"));
-        let sync_mode = if round % NORMAL == NORMAL - 1 { SyncMode::Normal } else { SyncMode::Full };
-        let config = StateConfig { sync_mode, ..StateConfig::at(&path) };
+        let config = config(&path, round);
         if self.number % CUTS_OF_A_STORE == 0 {
             self.clear()?;
         }
         let before = if path.exists() { numbers(&State::with_config(config.clone())?)? } else { [0; THREADS] };
-        let acknowledged = self.write_and_cut(&path, sync_mode, before)?;
+        let acknowledged = self.write_and_cut(&config, before)?;
         // The mark must take it for what it is.
         harness::set_boot(Some(&format!("after cut {}", self.number)));
-        let state = State::with_config(config)?;
+        let state = State::with_config(config.clone())?;
         let after = numbers(&state)?;
         let verified = state.verify()?;
         hold!(verified.is_ok(), "it is damaged: {}", verified.problems.join("; "));
         for thread in 0..THREADS {
             let (known, there) = (acknowledged[thread], after[thread]);
             hold!(there <= known + 1, "thread {thread}: {there} is there, but it had got to {known}");
-            match sync_mode {
+            match config.sync_mode {
                 SyncMode::Full => {
                     hold!(there >= known, "thread {thread}: {known} was acknowledged, {there} is there");
                     found.acknowledged += known - before[thread];
@@ -215,18 +225,11 @@ impl Cut<'_> {
     }
 
     /// Lets a writer work for a while, stops it, and cuts the power; tells what it was told last.
-    fn write_and_cut(
-        &mut self,
-        path: &Path,
-        sync_mode: SyncMode,
-        before: [u64; THREADS],
-    ) -> Result<[u64; THREADS], Failure> {
+    fn write_and_cut(&mut self, config: &StateConfig, before: [u64; THREADS]) -> Result<[u64; THREADS], Failure> {
         let boot = format!("before cut {}", self.number);
-        let sync_mode = serde_json::to_value(sync_mode)?;
         let mut writer = Writer(
             Command::new(std::env::current_exe()?.with_file_name("ext4"))
-                .arg(path)
-                .args([sync_mode.as_str().unwrap_or_default(), &boot, &self.random.u64(..).to_string()])
+                .args([serde_json::to_string(config)?, boot])
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .spawn()?,
@@ -260,7 +263,7 @@ impl Cut<'_> {
             note(&mut acknowledged, &line)?;
         }
         self.disk.unmount()?;
-        self.disk.mount()?;
+        self.disk.mount(MOUNTS[self.random.usize(..MOUNTS.len())])?;
         Ok(acknowledged)
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Cuts of one life.
-const CUTS: u64 = 100;
+const CUTS: u64 = 84;
 /// Lives of one store: it is cut, and another writer goes on with what is left.
 const LIVES: u64 = 2;
 /// Cuts of one store, and so parts of a run.
@@ -36,7 +36,7 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
     let only: Option<u64> = context.only.as_deref().map(str::parse).transpose()?;
     let stores = match context.size {
         Size::Small => 12,
-        Size::Middle => 504,
+        Size::Middle => 600,
     };
     let mut counts = Counts::default();
     let rounds = only.map_or(0..stores, |part| part / PARTS..part / PARTS + 1);
