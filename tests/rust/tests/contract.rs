@@ -27,6 +27,7 @@ files!(
     get,
     get_many,
     increment,
+    isolation,
     keys,
     keys_and_items,
     large,
