@@ -216,9 +216,21 @@ pub fn check(log: &Log, runs: &[Run]) -> Result<(), Failure> {
     let newest = log.newest();
     let past = Past(log.by_key());
     let mut check = Check { log, past, runs, timeline: Timeline::new(newest), makers: Makers::new(newest) };
+    let mut either = Vec::new();
     for (call, run) in runs.iter().enumerate() {
         if let Outcome::Committed(Some(version)) = run.outcome {
-            check.committed(call, usize::try_from(version)?)?;
+            let version = usize::try_from(version)?;
+            if check.changes_nothing(call, version) && check.makes(call, version) {
+                either.push((call, version));
+            } else {
+                check.committed(call, version)?;
+            }
+        }
+    }
+    // Deletions of what was there or not, which have made a version or, just as well, come right after it.
+    for (call, version) in either {
+        if check.makers.of(version).is_none() {
+            check.makers.claim(version, call, |call| describe(runs, call))?;
         }
     }
     check.settle()?;
@@ -262,27 +274,29 @@ impl Check<'_> {
             self.timeline.seen(&states, run.begin, call);
             return Ok(());
         }
-        if version > 0 {
-            match self.past.replay(version - 1, &run.acts) {
-                Ok(writes) if self.is_change(version, &writes) => return self.claim(version, call),
-                Ok(writes) => {
-                    // Deletions of own writes are changes that change nothing.
-                    let nothing =
-                        writes.is_empty() || self.past.replay(version, &run.acts).is_ok_and(|all| all.is_empty());
-                    let found = self.log.changes(version);
-                    hold!(nothing, "{} wrote {writes:?}, the log has {found:?}", self.tell(call));
-                }
-                Err(act) => {
-                    let nothing = self.past.replay(version, &run.acts).is_ok_and(|writes| writes.is_empty());
-                    if !nothing {
-                        return Err(self.differs(call, act, version - 1));
-                    }
-                }
-            }
+        if self.makes(call, version) {
+            return self.claim(version, call);
         }
-        self.past.replay(version, &run.acts).map_err(|act| self.differs(call, act, version))?;
-        self.timeline.seen(&states, Span { start: run.begin.start, end: run.end.end }, call);
-        Ok(())
+        if self.changes_nothing(call, version) {
+            self.timeline.seen(&states, Span { start: run.begin.start, end: run.end.end }, call);
+            return Ok(());
+        }
+        hold!(version > 0, "{} has version 0", self.tell(call));
+        let writes = self.past.replay(version - 1, &run.acts).map_err(|act| self.differs(call, act, version - 1))?;
+        let found = self.log.changes(version);
+        Err(Failure::new(format!("{} wrote {writes:?}, the log has {found:?}", self.tell(call))))
+    }
+
+    /// Whether a run just before the version changes what the version has changed.
+    fn makes(&self, call: usize, version: usize) -> bool {
+        let writes = version.checked_sub(1).map(|before| self.past.replay(before, &self.runs[call].acts));
+        matches!(writes, Some(Ok(writes)) if !writes.is_empty() && self.is_change(version, &writes))
+    }
+
+    /// Whether a run just after the version only deletes what is not there, own writes for example.
+    fn changes_nothing(&self, call: usize, version: usize) -> bool {
+        let writes = self.past.replay(version, &self.runs[call].acts);
+        version <= self.log.newest() && writes.is_ok_and(|writes| writes.is_empty())
     }
 
     fn differs(&self, call: usize, act: &Act, version: usize) -> Failure {
@@ -311,10 +325,10 @@ impl Check<'_> {
                 writes.is_ok_and(|writes| !writes.is_empty() && self.is_change(version, &writes))
             };
             let makers: Vec<usize> = begun.iter().copied().filter(fits).collect();
-            for call in makers.iter().min_by_key(|call| runs[**call].end.start) {
+            if let Some(call) = makers.iter().min_by_key(|call| runs[**call].end.start) {
                 self.timeline.not_before(version, runs[*call].end.start, *call);
             }
-            for call in makers.iter().max_by_key(|call| runs[**call].end.end) {
+            if let Some(call) = makers.iter().max_by_key(|call| runs[**call].end.end) {
                 self.timeline.not_after(version, runs[*call].end.end, *call);
             }
             made_by.push((version, makers));

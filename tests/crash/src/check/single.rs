@@ -287,10 +287,10 @@ impl Check<'_> {
                 return Err(Failure::new(format!("nobody asked for version {version}, {name} becoming {value:?}")));
             };
             hold!(self.timeline.can_make(version, self.ops[call].span), "{} fits no commit", self.tell(call));
-            for call in begun.iter().min_by_key(|call| self.ops[**call].span.start) {
+            if let Some(call) = begun.iter().min_by_key(|call| self.ops[**call].span.start) {
                 self.timeline.not_before(version, self.ops[*call].span.start, *call);
             }
-            for call in begun.iter().max_by_key(|call| self.ops[**call].span.end) {
+            if let Some(call) = begun.iter().max_by_key(|call| self.ops[**call].span.end) {
                 self.timeline.not_after(version, self.ops[*call].span.end, *call);
             }
         }

@@ -43,7 +43,7 @@ impl Worker {
     fn key(&mut self) -> &'static str {
         let counter = self.random.u8(0..5) == 0;
         let keys: &[&'static str] = if counter { COUNTERS } else { KEYS };
-        *self.pick(keys)
+        self.pick(keys)
     }
 
     fn listing(&mut self, scope: &str) -> Listing {
