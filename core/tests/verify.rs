@@ -196,3 +196,40 @@ fn the_mark_of_another_store_or_a_damaged_or_missing_one_says_nothing() {
     another.close().unwrap();
     assert_eq!(State::open(&path).unwrap().get("a").unwrap(), Some(json!(1)));
 }
+
+#[test]
+fn an_emptied_file_is_data_loss_and_the_log_beside_it_stays_for_an_expert() {
+    let (_directory, path) = place();
+    fill(&path);
+    let state = State::open(&path).unwrap();
+    state.set("late", 1).unwrap();
+    let copy = path.with_extension("copy");
+    for suffix in ["-wal", "-mark"] {
+        fs::copy(format!("{}{suffix}", path.display()), format!("{}{suffix}", copy.display())).unwrap();
+    }
+    fs::write(&copy, "").unwrap();
+    let log = fs::read(format!("{}-wal", copy.display())).unwrap();
+    assert_eq!(State::open(&copy).unwrap_err().kind(), ErrorKind::DataLoss);
+    assert_eq!(fs::read(format!("{}-wal", copy.display())).unwrap(), log);
+    let anew = State::with_config(StateConfig { accept_rollback: true, ..StateConfig::at(&copy) }).unwrap();
+    anew.set("a", 1).unwrap();
+    anew.close().unwrap();
+    assert_eq!(State::open(&copy).unwrap().count("*").unwrap(), 1);
+}
+
+#[test]
+fn a_store_that_was_only_in_a_log_that_is_damaged_is_not_made_anew() {
+    let (_directory, path) = place();
+    let state = State::open(&path).unwrap();
+    state.set("a", 1).unwrap();
+    let copy = path.with_extension("copy");
+    for suffix in ["", "-wal", "-mark"] {
+        fs::copy(format!("{}{suffix}", path.display()), format!("{}{suffix}", copy.display())).unwrap();
+    }
+    let log = format!("{}-wal", copy.display());
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[32 + 24 + 100] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    assert_eq!(State::open(&copy).unwrap_err().kind(), ErrorKind::DataLoss);
+    assert_eq!(fs::read(&log).unwrap(), bytes);
+}

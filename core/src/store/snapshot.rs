@@ -4,7 +4,7 @@ use super::codec;
 use crate::engine::{LogRow, Newest, Operation, Range, Reads, ScopeId};
 use crate::error::shorten;
 use crate::key::Pattern;
-use crate::{Entry, Error, ErrorKind, Result};
+use crate::{Entry, Error, Result};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -110,10 +110,11 @@ pub(crate) fn entry_at(
             codec::verify(row)
         })?;
         if !there {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("the value that key {} had is no longer kept; start again from the present", shorten(key)),
-            ));
+            // Nothing trims the log, so this is no reason to start again from the present.
+            return Err(Error::corrupt(format!(
+                "log row {seq}, an older value of key {}, is missing; restore from a backup",
+                shorten(key)
+            )));
         }
         if seq <= at || prev == 0 {
             return match found {

@@ -72,17 +72,26 @@ pub(crate) fn identify(path: &Path) -> Result<Option<FileId>> {
     Ok(Some(FileId { device: metadata.dev(), inode: metadata.ino() }))
 }
 
-/// Opens the file for the lock guard, making it first if need be, readable by its owner only.
+/// Opens a file, making it first if need be, readable by its owner only.
 pub(super) fn open(path: &Path, create: bool) -> Result<File> {
+    open_or_make(path, create).map(|(file, _)| file)
+}
+
+/// The same, telling also whether this call has made it.
+pub(super) fn open_or_make(path: &Path, create: bool) -> Result<(File, bool)> {
     let mut options = OpenOptions::new();
     // NONBLOCK: should a FIFO have taken the name meanwhile, opening must not wait for its other end.
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let mut made = false;
     let file = match options.open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && create => {
             match options.clone().create_new(true).mode(0o600).open(path) {
                 // Another process made it in this instant.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => options.open(path),
-                made => made,
+                opened => {
+                    made = opened.is_ok();
+                    opened
+                }
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -93,7 +102,7 @@ pub(super) fn open(path: &Path, create: bool) -> Result<File> {
         }
         opened => opened,
     };
-    file.map_err(|e| from_io("opening", path, e))
+    file.map(|file| (file, made)).map_err(|e| from_io("opening", path, e))
 }
 
 /// Refuses network file systems, where neither the shared memory beside the file nor its locks reach other hosts.

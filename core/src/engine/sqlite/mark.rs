@@ -98,6 +98,25 @@ impl Mark {
         Ok(Self { path, file, words, synced: sync_mode == SyncMode::Full })
     }
 
+    /// Refuses to make a new store where one was: its file was emptied, or damage hides what was in it. Whoever starts anew on
+    /// purpose removes the file.
+    ///
+    /// # Errors
+    /// `DataLoss` when commits of that store were acknowledged.
+    pub(super) fn owes_nothing(&self, path: &Path) -> Result<()> {
+        match self.words.owed() {
+            0 => Ok(()),
+            owed => Err(Error::new(
+                ErrorKind::DataLoss,
+                format!(
+                    "{} is empty, but version {owed} of the store in it was acknowledged; restore a backup. To start anew, \
+                     remove it, or open it once with accept_rollback = true",
+                    path.display()
+                ),
+            )),
+        }
+    }
+
     /// Compares the mark with what the store holds, and lets it start from there.
     ///
     /// # Errors

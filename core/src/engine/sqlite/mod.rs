@@ -79,7 +79,11 @@ impl Sqlite {
         let guard = match path {
             None => None,
             Some(path) => {
-                let database = file::open(path, config.create)?;
+                let (database, made) = file::open_or_make(path, config.create)?;
+                if made {
+                    // What is left of a store whose file was removed says nothing about this one.
+                    let _ = file::remove(&file::beside(path, "-mark"));
+                }
                 if !config.exclusive {
                     file::check_file_system(&database, path)?;
                 }
@@ -91,10 +95,12 @@ impl Sqlite {
         let mut mark = path.map(|path| Mark::open(path, config.sync_mode)).transpose()?;
         let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
         let shown = path.unwrap_or(Path::new(":memory:"));
-        let (connection, store_id) =
-            retry_busy(patience, || open_writer(path, config, role)).map_err(|e| e.about(shown.display()))?;
+        let (connection, store_id) = retry_busy(patience, || open_writer(path, config, role, mark.as_ref()))
+            .map_err(|e| e.about(shown.display()))?;
         if let (Some(mark), Some(path)) = (&mut mark, path) {
-            mark.compare(&store_id, View(&connection).head()?.version, config.accept_rollback, path)?;
+            let version = View(&connection).head()?.version;
+            let compared = mark.compare(&store_id, version, config.accept_rollback, path);
+            compared.inspect_err(|_| keep_log(&connection))?;
         }
         let ballast = path.map(Ballast::open).transpose()?;
         let sharing = match path.filter(|_| role == Role::Writer) {
@@ -133,13 +139,23 @@ impl Sqlite {
 }
 
 /// A write connection to a store that exists afterwards, and the store's identity.
-fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<(Connection, String)> {
+fn open_writer(
+    path: Option<&Path>,
+    config: &StateConfig,
+    role: Role,
+    mark: Option<&Mark>,
+) -> Result<(Connection, String)> {
     let shown = path.unwrap_or(Path::new(":memory:"));
-    // SQLite takes a file that is too short for its header for an empty one.
-    if let Some(Ok(metadata)) = path.map(Path::metadata)
-        && (1..file::SHORTEST).contains(&metadata.len())
-    {
-        return Err(schema::not_a_store(shown));
+    let may_be_made = || match mark {
+        Some(mark) if !config.accept_rollback => mark.owes_nothing(shown),
+        _ => Ok(()),
+    };
+    match path.map(Path::metadata) {
+        // Before SQLite sees it: it would remove the log beside an empty file.
+        Some(Ok(metadata)) if metadata.len() == 0 => may_be_made()?,
+        // SQLite takes a file that is too short for its header for an empty one.
+        Some(Ok(metadata)) if metadata.len() < file::SHORTEST => return Err(schema::not_a_store(shown)),
+        _ => {}
     }
     let connection = connect(path, config, role).map_err(|e| match e.kind() {
         ErrorKind::UnknownFormat => schema::not_a_store(shown),
@@ -150,6 +166,9 @@ fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|e| from_sqlite("opening the store", e))?;
     }
     let found = schema::identify(&connection, shown)?;
+    if found == schema::Found::Empty {
+        may_be_made().inspect_err(|_| keep_log(&connection))?;
+    }
     set_journal(&connection, config, role)?;
     if found == schema::Found::Empty {
         schema::create(&connection, shown)?;
@@ -157,6 +176,12 @@ fn open_writer(path: Option<&Path>, config: &StateConfig, role: Role) -> Result<
     }
     let store_id = schema::store_id(&connection)?;
     Ok((connection, store_id))
+}
+
+/// Closing the connection shall not remove the log: what is missing from the store may be in it.
+fn keep_log(connection: &Connection) {
+    // The error that is about to be told matters more.
+    let _ = connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
 /// Tries again while another process is in the way, in steps short enough not to be felt.
@@ -211,7 +236,7 @@ impl Shared {
     /// Opens the write connection anew.
     fn reopen(&self, writer: &mut Writer, path: &Path) -> Result<()> {
         let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
-        let (connection, store_id) = open_writer(Some(path), &self.config, role)?;
+        let (connection, store_id) = open_writer(Some(path), &self.config, role, writer.mark.as_ref())?;
         if let Some(mark) = &mut writer.mark {
             mark.compare(&store_id, View(&connection).head()?.version, false, path)?;
         }
