@@ -35,16 +35,17 @@ pub enum Kind {
     Memory,
     /// What the core does past SQLite.
     Beside,
-    /// A named point of the core.
+    /// A named point of the core, after which the disk is dead.
     Point,
 }
 
 impl Kind {
-    /// All of them.
+    /// All of them; on a dead disk an operation fails as the first that it is.
     pub const ALL: [Self; 16] = [
         Self::Open,
         Self::Read,
         Self::Write,
+        Self::Beside,
         Self::Full,
         Self::Short,
         Self::Sync,
@@ -56,7 +57,6 @@ impl Kind {
         Self::Busy,
         Self::ShmMap,
         Self::Memory,
-        Self::Beside,
         Self::Point,
     ];
 
@@ -230,7 +230,10 @@ impl Disk {
             inner.files.insert(dir.join(name), Shadow { durable: bytes.clone(), pending: Vec::new() });
         }
         let inner = Arc::new(Mutex::new(inner));
-        DISKS.write().unwrap_or_else(PoisonError::into_inner).push((dir.to_owned(), Arc::clone(&inner)));
+        let mut disks = DISKS.write().unwrap_or_else(PoisonError::into_inner);
+        assert!(disks.iter().all(|(other, _)| other != dir), "a directory is on one disk");
+        disks.push((dir.to_owned(), Arc::clone(&inner)));
+        drop(disks);
         let disk = Self { dir: dir.to_owned(), inner };
         disk.points_here();
         Ok(disk)

@@ -1,0 +1,273 @@
+//! Every public operation that may touch the disk, each with what it needs and what it answers.
+
+use llmspell_state_persistence::{Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What an operation works with.
+pub(super) struct Bench {
+    pub(super) state: State,
+    /// A scope that exists already.
+    pub(super) scope: Scope,
+    /// A transaction that began before the fault.
+    pub(super) transaction: Option<Transaction>,
+}
+
+/// What has happened to the store before an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Past {
+    /// There is no file.
+    Nothing,
+    /// It was closed in order.
+    Closed,
+    /// Its last process was killed: there is a log, or a journal, to recover from.
+    Killed,
+    /// It was killed with a log so long that the next write moves it into the database.
+    Long,
+}
+
+/// How an operation is run.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    /// Opening is the operation.
+    Open,
+    /// On a store that was opened before the fault, of which `prepare` has used what it likes.
+    Call { prepare: fn(&mut Bench) -> Result<()>, call: fn(&Bench) -> Result<Value> },
+    /// Closing is the operation.
+    Close,
+}
+
+/// One operation.
+#[derive(Clone, Copy)]
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    pub(super) past: Past,
+    pub(super) run: Run,
+}
+
+const fn call(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
+    Operation { name, past: Past::Killed, run: Run::Call { prepare: nothing, call } }
+}
+
+/// A call on a store whose values, and pages, were all read before.
+const fn warm(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
+    Operation { name, past: Past::Closed, run: Run::Call { prepare: read_all, call } }
+}
+
+/// A call in a transaction that began before the fault.
+const fn within(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
+    Operation { name, past: Past::Closed, run: Run::Call { prepare: begin, call } }
+}
+
+fn nothing(_: &mut Bench) -> Result<()> {
+    Ok(())
+}
+
+fn read_all(bench: &mut Bench) -> Result<()> {
+    bench.state.items("*")?.chain(bench.scope.items("*")?).try_for_each(|item| item.map(drop))
+}
+
+fn begin(bench: &mut Bench) -> Result<()> {
+    bench.transaction = Some(bench.state.transaction()?);
+    Ok(())
+}
+
+/// Every operation.
+pub(super) const ALL: &[Operation] = &[
+    Operation { name: "open-new", past: Past::Nothing, run: Run::Open },
+    Operation { name: "open-closed", past: Past::Closed, run: Run::Open },
+    Operation { name: "open-killed", past: Past::Killed, run: Run::Open },
+    Operation { name: "open-long", past: Past::Long, run: Run::Open },
+    Operation { name: "close-idle", past: Past::Closed, run: Run::Close },
+    Operation { name: "close-killed", past: Past::Killed, run: Run::Close },
+    Operation { name: "close-long", past: Past::Long, run: Run::Close },
+    call("get", |bench| Ok(bench.state.get("k007")?.into())),
+    call("get-large", |bench| Ok(bench.state.get("large")?.into())),
+    call("get-missing", |bench| Ok(bench.state.get("nowhere")?.into())),
+    warm("get-cached", |bench| Ok(bench.state.get("k007")?.into())),
+    call("get-scope", |bench| Ok(bench.scope.get("in")?.into())),
+    call("entry", |bench| Ok(entry(bench.state.entry("counter")?.as_ref()))),
+    call("exists", |bench| Ok(bench.state.exists("deleted")?.into())),
+    call("get-many", |bench| Ok(entries(&bench.state.get_many(&["k001", "nowhere", "large", "k200"])?))),
+    warm("get-many-cached", |bench| Ok(entries(&bench.state.get_many(&["k001", "nowhere", "large", "k200"])?))),
+    call("count", |bench| Ok(bench.state.count("k1*")?.into())),
+    call("count-glob", |bench| Ok(bench.state.count("*[05]")?.into())),
+    call("keys", |bench| keys(bench.state.keys("*")?)),
+    call("keys-reverse", |bench| {
+        keys(bench.state.keys(Select { limit: Some(9), reverse: true, ..Select::from("k*") })?)
+    }),
+    call("items", |bench| items(bench.state.items("*")?)),
+    call("scopes", |bench| Ok(bench.state.scopes()?.into())),
+    call("scope-find", |bench| Ok(bench.state.scope("scope")?.get("in")?.into())),
+    call("scope-make", |bench| Ok(bench.state.scope("made").map(|scope| scope.name().to_owned())?.into())),
+    call("version", |bench| Ok(bench.state.version()?.into())),
+    call("set-first", |bench| Ok(bench.state.set("new", "value")?.into())),
+    warm("set", |bench| Ok(bench.state.set("k007", json!({"a": [1, 2, 3]}))?.into())),
+    warm("set-large", |bench| Ok(bench.state.set("large", noise(60_000))?.into())),
+    Operation {
+        name: "set-long-log",
+        past: Past::Long,
+        run: Run::Call { prepare: nothing, call: |bench| Ok(bench.state.set("new", noise(5_000))?.into()) },
+    },
+    warm("set-scope", |bench| Ok(bench.scope.set("in", 2)?.into())),
+    warm("set-if", |bench| Ok(bench.state.set_if("new", 1, 0)?.into())),
+    call("set-if-conflict", |bench| conflict(bench.state.set_if("k001", 1, 0))),
+    call("set-many", |bench| {
+        Ok(bench.state.set_many((0..40).map(|n| (format!("many{n}"), format!("{n}").repeat(n))))?.into())
+    }),
+    call("delete", |bench| Ok(bench.state.delete("k100")?.into())),
+    call("delete-missing", |bench| Ok(bench.state.delete("nowhere")?.into())),
+    warm("delete-if", |bench| Ok(bench.state.delete_if("k000", FIRST)?.into())),
+    call("clear", |bench| Ok(bench.state.clear("k0*")?.into())),
+    warm("clear-all", |bench| Ok(bench.state.clear("*")?.into())),
+    call("modify", |bench| {
+        let made = bench.state.modify("counter", |old: Option<&Arc<Entry>>| {
+            json!([old.map(|old| old.value())]).into_document(usize::MAX)
+        })?;
+        Ok(entry(Some(&made)))
+    }),
+    call("increment", |bench| Ok(format!("{:?}", bench.state.increment("counter", 3)?).into())),
+    warm("append", |bench| Ok(bench.state.append("list", "item")?.into())),
+    call("merge", |bench| Ok(bench.state.merge("object", json!({"b": null, "c": 3}))?.text().into())),
+    call("begin", |bench| Ok(bench.state.transaction()?.is_active().into())),
+    within("tx-get", |bench| Ok(transaction(bench)?.get("k009")?.into())),
+    within("tx-get-many", |bench| Ok(entries(&transaction(bench)?.get_many(&["k001", "large"])?))),
+    within("tx-items", |bench| items(transaction(bench)?.items("k2*")?)),
+    within("tx-count", |bench| Ok(transaction(bench)?.count("k*")?.into())),
+    within("tx-set-if", |bench| {
+        transaction(bench)?.set_if("new", 1, 0)?;
+        Ok(Value::Null)
+    }),
+    within("tx-clear", |bench| {
+        let tx = transaction(bench)?;
+        tx.clear("k1*")?;
+        Ok(tx.commit()?.into())
+    }),
+    within("tx-update", |bench| {
+        let tx = transaction(bench)?;
+        tx.increment("counter", 1)?;
+        tx.append("list", 4)?;
+        tx.merge("object", json!({"b": 3}))?;
+        tx.delete("k001")?;
+        tx.set_many([("x", 1), ("y", 2)])?;
+        Ok(tx.commit()?.into())
+    }),
+    within("tx-scope", |bench| {
+        let tx = transaction(bench)?;
+        tx.scope("scope")?.set("in", 5)?;
+        tx.set("out", 5)?;
+        Ok(tx.commit()?.into())
+    }),
+    within("tx-read-only", |bench| {
+        let tx = transaction(bench)?;
+        tx.get("k001")?;
+        Ok(tx.commit()?.into())
+    }),
+    within("tx-rollback", |bench| {
+        let tx = transaction(bench)?;
+        tx.set("k001", "never")?;
+        tx.rollback()?;
+        Ok(Value::Null)
+    }),
+    Operation {
+        name: "tx-conflict",
+        past: Past::Killed,
+        run: Run::Call {
+            prepare: |bench| {
+                let tx = bench.state.transaction()?;
+                tx.set("x", tx.get("k003")?.unwrap_or_default())?;
+                tx.count("k2*")?;
+                bench.state.set("k003", "other")?;
+                bench.transaction = Some(tx);
+                Ok(())
+            },
+            call: |bench| conflict(transaction(bench)?.commit()),
+        },
+    },
+    Operation {
+        name: "tx-reliance",
+        past: Past::Killed,
+        run: Run::Call {
+            prepare: |bench| {
+                let tx = bench.state.transaction()?;
+                tx.set("x", tx.get("k003")?.unwrap_or_default())?;
+                tx.count("k2*")?;
+                bench.state.set("k004", "other")?;
+                bench.transaction = Some(tx);
+                Ok(())
+            },
+            call: |bench| Ok(transaction(bench)?.commit()?.into()),
+        },
+    },
+    call("transact", |bench| {
+        bench.state.transact(|tx| {
+            let old = tx.get("counter")?;
+            tx.set("copy", old.unwrap_or_default())?;
+            tx.set("large", noise(9_000))?;
+            Ok(tx.delete("k002")?.into())
+        })
+    }),
+    Operation {
+        name: "reopen-write",
+        past: Past::Killed,
+        run: Run::Call {
+            prepare: |bench| bench.state.close(),
+            call: |bench| {
+                let state = State::with_config(bench.state.config().clone())?;
+                let version = state.set("k001", 1);
+                // What closing says is another operation's business.
+                drop(state);
+                Ok(version?.into())
+            },
+        },
+    },
+];
+
+/// The version of the store's first keys.
+const FIRST: u64 = 1;
+
+/// Fills a new store: keys for more than one page of a listing, values of all sizes, a tombstone, a scope.
+pub(super) fn fill(state: &State) -> Result<()> {
+    state.set_many((0..270).map(|n| (format!("k{n:03}"), n)))?;
+    state.set_many([("counter", json!(40)), ("list", json!([1, 2])), ("object", json!({"a": 1, "b": 2}))])?;
+    state.set("large", noise(20_000))?;
+    state.set("deleted", true)?;
+    state.delete("deleted")?;
+    state.scope("scope")?.set("in", 1)?;
+    Ok(())
+}
+
+/// Text that does not compress, the same every time.
+fn noise(len: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    std::iter::repeat_with(|| random.alphanumeric()).take(len).collect()
+}
+
+fn transaction(bench: &Bench) -> Result<&Transaction> {
+    bench.transaction.as_ref().ok_or_else(|| Error::invalid("the transaction was not begun"))
+}
+
+/// A conflict is the answer.
+fn conflict<T>(answer: Result<T>) -> Result<Value> {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok("conflict".into()),
+        Err(error) => Err(error),
+        Ok(_) => Ok("no conflict".into()),
+    }
+}
+
+fn entry(entry: Option<&Arc<Entry>>) -> Value {
+    entry.map_or(Value::Null, |entry| json!([entry.value(), entry.version()]))
+}
+
+fn entries(found: &[Option<Arc<Entry>>]) -> Value {
+    found.iter().map(|found| entry(found.as_ref())).collect()
+}
+
+fn keys(keys: impl Iterator<Item = Result<String>>) -> Result<Value> {
+    keys.map(|key| key.map(Value::from)).collect()
+}
+
+fn items(items: impl Iterator<Item = Result<(String, Arc<Entry>)>>) -> Result<Value> {
+    items.map(|item| item.map(|(key, found)| json!([key, entry(Some(&found))]))).collect()
+}
