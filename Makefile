@@ -12,7 +12,7 @@ RUST    := Cargo.toml Cargo.lock $(shell find core/src -name '*.rs') core/Cargo.
 FOLDER  ?= .
 HOURS   ?= 8
 
-.PHONY: help setup build test test-crash test-crash-long reliability check format demo bench env clean
+.PHONY: help setup build test test-crash test-crash-long reliability check format demo bench miri env clean
 
 help: ## What can be asked for
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -57,6 +57,9 @@ demo: build ## Index FOLDER's words with Python and Lua processes at once, killi
 
 bench: build/setup.stamp ## Measure against peers, release builds, into benches/RESULTS.md (BENCH_QUICK=1: minutes)
 	scripts/bench.sh
+
+miri: build/setup.stamp ## The core's pure Rust under miri, or under valgrind where there is no miri
+	scripts/miri.sh
 
 env: ## eval "$(make -s env)": then python, lua5.4, luajit, … find what was built
 	@scripts/env.sh

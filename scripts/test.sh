@@ -27,13 +27,13 @@ counts() {
 
 if command -v cargo-nextest >/dev/null; then
     nextest=(--no-fail-fast --hide-progress-bar --status-level fail)
-    suite rust cargo nextest run --workspace --exclude llmspell-state-crash "${nextest[@]}"
-    suite rust-crash cargo nextest run -p llmspell-state-crash "${nextest[@]}"
+    suite rust cargo nextest run --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz "${nextest[@]}"
+    suite rust-crash cargo nextest run -p llmspell-state-crash -p llmspell-state-fuzz "${nextest[@]}"
 else
-    suite rust cargo test --workspace --exclude llmspell-state-crash --lib --bins --tests --no-fail-fast --quiet
-    suite rust-crash cargo test -p llmspell-state-crash --lib --bins --tests --no-fail-fast --quiet
+    suite rust cargo test --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --lib --bins --tests --no-fail-fast --quiet
+    suite rust-crash cargo test -p llmspell-state-crash -p llmspell-state-fuzz --lib --bins --tests --no-fail-fast --quiet
 fi
-suite rust-doc cargo test --workspace --exclude llmspell-state-crash --doc --quiet
+suite rust-doc cargo test --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --doc --quiet
 suite python pytest -q tests/python
 for lua in "${lua_interpreters[@]}"; do
     suite "lua-$lua" "$lua" tests/lua/run.lua

@@ -1,11 +1,13 @@
 //! Ends calls that wait for others when their caller wants it, by Ctrl-C for example.
 
+#[cfg(models)]
+use crate::models::sync::own as thread_local;
 use crate::{Error, ErrorKind, Result};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Asking may be costly (a binding has to take its interpreter), so it is not done more often.
-const EVERY: Duration = Duration::from_millis(20);
+/// Asking may be costly (a binding has to take its interpreter), so it is not done more often. Models know no time.
+const EVERY: Duration = Duration::from_millis(if cfg!(models) { 0 } else { 20 });
 
 thread_local! {
     static WANTED: Cell<Option<fn() -> bool>> = const { Cell::new(None) };

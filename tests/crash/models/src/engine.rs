@@ -1,12 +1,11 @@
 //! A database in memory with the engine's promises and the model's steps: every state is kept, one number says which is the newest.
 
 use crate::engine::{
-    Engine, Head, LogRow, Newest, OnRow, Operation, Range, ReadWork, Reads, ScopeId, WriteWork, Writes,
+    Engine, Head, LogRow, Newest, OnEntry, OnRow, Operation, Range, ReadWork, Reads, ScopeId, WriteWork, Writes,
 };
 use crate::{Error, ErrorKind, Result};
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU64};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -31,8 +30,11 @@ pub(super) enum Fate {
     Lost,
 }
 
-/// The database.
-pub(super) struct Shelf {
+/// The database; clones are the same.
+#[derive(Clone)]
+pub(super) struct Shelf(Arc<Inner>);
+
+struct Inner {
     sharing: Sharing,
     /// Every state that was ever committed, the empty one first. Std's lock: no step of the model.
     states: std::sync::Mutex<Vec<Arc<Rows>>>,
@@ -67,7 +69,7 @@ struct Row {
 
 impl Shelf {
     pub(super) fn new(sharing: Sharing) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             sharing,
             states: std::sync::Mutex::new(vec![Arc::default()]),
             newest: AtomicU64::new(0),
@@ -75,17 +77,17 @@ impl Shelf {
             closed: AtomicBool::new(false),
             file: Mutex::new(()),
             fate: std::sync::Mutex::new(Fate::Stored),
-        }
+        }))
     }
 
     /// Decides about the next commit.
     pub(super) fn decide(&self, fate: Fate) {
-        *self.fate.lock().unwrap_or_else(PoisonError::into_inner) = fate;
+        *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner) = fate;
     }
 
     /// How many commits there are.
     pub(super) fn commits(&self) -> u64 {
-        self.newest.load(Ordering::Acquire)
+        self.0.newest.load(Ordering::Acquire)
     }
 
     /// Whether a key is there.
@@ -95,7 +97,7 @@ impl Shelf {
 
     fn now(&self) -> Arc<Rows> {
         let newest = usize::try_from(self.commits()).unwrap_or(usize::MAX);
-        Arc::clone(&self.states.lock().unwrap_or_else(PoisonError::into_inner)[newest])
+        Arc::clone(&self.0.states.lock().unwrap_or_else(PoisonError::into_inner)[newest])
     }
 
     /// Commits as the holder of the file's lock.
@@ -105,30 +107,30 @@ impl Shelf {
         if !change.wrote {
             return Ok(false);
         }
-        let fate = std::mem::replace(&mut *self.fate.lock().unwrap_or_else(PoisonError::into_inner), Fate::Stored);
+        let fate = std::mem::replace(&mut *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner), Fate::Stored);
         if fate != Fate::Lost {
             let newest = {
-                let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut states = self.0.states.lock().unwrap_or_else(PoisonError::into_inner);
                 states.push(Arc::new(change.rows));
                 states.len() as u64 - 1
             };
-            self.newest.store(newest, Ordering::Release);
+            self.0.newest.store(newest, Ordering::Release);
         }
         if fate == Fate::Stored { Ok(true) } else { Err(Error::new(ErrorKind::CommitUnknown, "nobody knows")) }
     }
 
     /// Commits as another process.
     pub(super) fn commit_elsewhere(&self, work: WriteWork<'_>) -> Result<()> {
-        let _file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let _file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         self.commit(work).map(drop)
     }
 
     fn ask(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let closed = || Err(Error::closed("the store"));
-        if self.sharing == Sharing::Shared {
-            return if self.closed.load(Ordering::Acquire) { closed() } else { work() };
+        if self.0.sharing == Sharing::Shared {
+            return if self.0.closed.load(Ordering::Acquire) { closed() } else { work() };
         }
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if *writer { closed() } else { work() }
     }
 }
@@ -139,7 +141,7 @@ impl Engine for Shelf {
     }
 
     fn read(&self, work: ReadWork<'_>) -> Result<()> {
-        self.ask(|| work(&Live(self)))
+        self.snapshot(work)
     }
 
     fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
@@ -147,12 +149,12 @@ impl Engine for Shelf {
     }
 
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if *writer && !super::sabotaged("write-after-close") {
             return Err(Error::closed("the store"));
         }
         let before = {
-            let _file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let _file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.commits();
             if !self.commit(work)? {
                 return Ok(Some(before));
@@ -164,15 +166,24 @@ impl Engine for Shelf {
         Ok((after == before + 1).then_some(after))
     }
 
+    fn check_structure(&self, _: usize) -> Result<Vec<String>> {
+        unasked()
+    }
+
     fn store_id(&self) -> &'static str {
         "a model"
     }
 
     fn close(&self) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
-        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.closed.store(true, Ordering::Release);
+        *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = true;
         Ok(())
     }
+}
+
+/// What no model has needed so far.
+fn unasked<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::Io, "the database of the models does not do this"))
 }
 
 impl Rows {
@@ -192,15 +203,6 @@ impl Rows {
             check: row.check,
         })
     }
-
-    /// The newest row of every key that `wanted` accepts.
-    fn find(&self, wanted: impl Fn(&Row) -> bool) -> BTreeMap<&str, Newest> {
-        let rows = (1..).zip(&self.0).filter(|(_, row)| wanted(row));
-        rows.map(|(seq, row)| {
-            (&*row.key, Newest { seq, live: row.operation == Operation::Set, created_ms: row.created_ms })
-        })
-        .collect()
-    }
 }
 
 impl Reads for Rows {
@@ -210,7 +212,8 @@ impl Reads for Rows {
     }
 
     fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
-        Ok(self.find(|row| row.scope == scope && *row.key == *key).into_values().next())
+        let found = (1..).zip(&self.0).filter(|(_, row)| row.scope == scope && *row.key == *key).last();
+        Ok(found.map(|(seq, row)| Newest { seq, live: row.operation == Operation::Set, created_ms: row.created_ms }))
     }
 
     fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
@@ -225,80 +228,38 @@ impl Reads for Rows {
         Ok(row.is_some())
     }
 
-    fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
-        let inside = |row: &Row| {
-            row.scope == range.scope && *row.key >= *range.from && range.to.as_ref().is_none_or(|to| *row.key < **to)
-        };
-        for (key, newest) in self.find(inside) {
-            if each(key, newest)?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&self, range: &Range) -> Result<u64> {
-        let mut count = 0;
-        self.entries(range, &mut |_, newest| {
-            count += u64::from(newest.live);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(count)
-    }
-
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()> {
         let rows = self.0.iter().skip(usize::try_from(seq).unwrap_or(0));
         let _ = rows.map(|row| each(row.scope, &row.key)).find(ControlFlow::is_break);
         Ok(())
     }
 
+    fn entries(&self, _: &Range, _: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
+        unasked()
+    }
+
+    fn count(&self, _: &Range) -> Result<u64> {
+        unasked()
+    }
+
     fn scopes(&self, _: ScopeId) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        unasked()
     }
 
     fn find_scope(&self, _: ScopeId, _: &str) -> Result<Option<ScopeId>> {
-        Ok(None)
-    }
-}
-
-/// Questions of which each sees the state of its own moment.
-struct Live<'s>(&'s Shelf);
-
-impl Reads for Live<'_> {
-    fn head(&self) -> Result<Head> {
-        self.0.now().head()
+        unasked()
     }
 
-    fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
-        self.0.now().newest(scope, key)
+    fn log(&self, _: OnRow<'_>) -> Result<()> {
+        unasked()
     }
 
-    fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
-        self.0.now().current(scope, key, on_row)
+    fn all_entries(&self, _: OnEntry<'_>) -> Result<()> {
+        unasked()
     }
 
-    fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
-        self.0.now().row(seq, on_row)
-    }
-
-    fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
-        self.0.now().entries(range, each)
-    }
-
-    fn count(&self, range: &Range) -> Result<u64> {
-        self.0.now().count(range)
-    }
-
-    fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()> {
-        self.0.now().tail(seq, each)
-    }
-
-    fn scopes(&self, parent: ScopeId) -> Result<Vec<String>> {
-        self.0.now().scopes(parent)
-    }
-
-    fn find_scope(&self, parent: ScopeId, name: &str) -> Result<Option<ScopeId>> {
-        self.0.now().find_scope(parent, name)
+    fn all_scopes(&self, _: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()> {
+        unasked()
     }
 }
 
@@ -341,7 +302,7 @@ impl Writes for Change {
     }
 
     fn add_scope(&mut self, _: ScopeId, _: &str) -> Result<ScopeId> {
-        Err(Error::closed("a scope in a model"))
+        unasked()
     }
 
     fn savepoint(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The commit queue: who leads, who is answered, who is let in.
 
 use super::{explore, spawn};
+use crate::interruptible;
 use crate::store::commit::{Bounds, Commits, Writer};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,7 @@ impl<const ROOM: usize, const GROUP: usize, const GROUPS: usize> Writer for List
         leader_groups: GROUPS,
     };
     type Request = usize;
-    /// The request itself, or nothing when nobody knows.
+    /// The request itself, or nothing when it was taken back or nobody knows.
     type Answer = Option<usize>;
 
     fn footprint(_: &usize) -> usize {
@@ -61,6 +62,9 @@ impl<const ROOM: usize, const GROUP: usize, const GROUPS: usize> Writer for List
     }
 }
 
+/// A request whose caller does not want to wait.
+const IMPATIENT: usize = 9;
+
 /// Submits each caller's requests from a thread of its own, the first from this one.
 fn run<const ROOM: usize, const GROUP: usize, const GROUPS: usize>(callers: &'static [&'static [usize]]) {
     type State<const ROOM: usize, const GROUP: usize, const GROUPS: usize> =
@@ -70,7 +74,11 @@ fn run<const ROOM: usize, const GROUP: usize, const GROUPS: usize>(callers: &'st
         let shared = Arc::clone(&shared);
         move || -> Vec<Option<usize>> {
             let (commits, list) = &*shared;
-            requests.iter().map(|request| commits.submit(list, *request)).collect()
+            let submit = |request: &usize| match *request {
+                IMPATIENT => interruptible(|| true, || commits.submit(list, IMPATIENT)),
+                request => commits.submit(list, request),
+            };
+            requests.iter().map(submit).collect()
         }
     };
     let others: Vec<_> = callers[1..].iter().map(|requests| spawn(call(requests))).collect();
@@ -89,7 +97,10 @@ fn run<const ROOM: usize, const GROUP: usize, const GROUPS: usize>(callers: &'st
                     assert_eq!(answer, *request, "the answer of another request");
                     told.push(answer);
                 }
-                None => assert!(in_groups_with_poison, "request {request} is unknown for no reason"),
+                None => {
+                    let excused = in_groups_with_poison || *request == IMPATIENT;
+                    assert!(excused, "request {request} has no answer for no reason");
+                }
             }
         }
     }
@@ -116,4 +127,9 @@ pub fn room(bug: Option<&'static str>) -> u64 {
 /// A writer that panics: all of that group are told that nobody knows, all others are committed.
 pub fn panic(bug: Option<&'static str>) -> u64 {
     explore(bug, || run::<4, 2, 1>(&[&[POISON], &[2], &[3]]))
+}
+
+/// A caller that takes its request back while others lead, or is told that it was too late.
+pub fn take_back(bug: Option<&'static str>) -> u64 {
+    explore(bug, || run::<4, 2, 1>(&[&[1, 4], &[IMPATIENT], &[3]]))
 }

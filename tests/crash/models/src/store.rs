@@ -2,54 +2,30 @@
 
 use super::engine::{Fate, Shelf};
 use super::{explore, spawn};
-use crate::engine::{Engine, ROOT, ReadWork, WriteWork};
+use crate::engine::ROOT;
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::apply::{Apply, Rules};
 use crate::store::request::{Action, Change, Request};
-use crate::{Document, ErrorKind, Result, Scope, StateConfig};
+use crate::{Document, ErrorKind, Scope, StateConfig};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use super::engine::Sharing;
 
-/// The engine of a store, of which the model keeps a handle.
-struct Kept(Arc<Shelf>);
-
-impl Engine for Kept {
-    fn stamp(&self) -> u64 {
-        self.0.stamp()
-    }
-    fn read(&self, work: ReadWork<'_>) -> Result<()> {
-        self.0.read(work)
-    }
-    fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
-        self.0.snapshot(work)
-    }
-    fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
-        self.0.write(work)
-    }
-    fn store_id(&self) -> &str {
-        self.0.store_id()
-    }
-    fn close(&self) -> Result<()> {
-        self.0.close()
-    }
-}
-
 /// An open store with its database.
 #[derive(Clone)]
 struct World {
-    shelf: Arc<Shelf>,
+    shelf: Shelf,
     state: Scope,
 }
 
 impl World {
     fn new(sharing: Sharing) -> Self {
-        let shelf = Arc::new(Shelf::new(sharing));
+        let shelf = Shelf::new(sharing);
         // The smallest cache has one shard.
         let config = StateConfig { cache_size_mb: 1, ..StateConfig::default() };
-        let store = Store::new(Box::new(Kept(Arc::clone(&shelf))), config).expect("a new database answers");
+        let store = Store::new(Box::new(shelf.clone()), config).expect("a new database answers");
         Self { shelf, state: Scope::new(Arc::new(Session::alone(store)), ROOT, "", 0) }
     }
 

@@ -50,6 +50,17 @@ fn a_panic_that_leaves_somebody_waiting_is_noticed() {
 }
 
 #[test]
+fn a_request_that_is_taken_back_is_committed_or_refused() {
+    count(queue::take_back(None));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_wake_up_that_is_lost_beside_a_request_taken_back_is_noticed() {
+    queue::take_back(Some("forget-to-wake"));
+}
+
+#[test]
 fn a_value_from_before_a_write_is_not_cached_after_it() {
     for told in [Told::Publish, Told::Forget, Told::Clear] {
         count(fill(told, None));
