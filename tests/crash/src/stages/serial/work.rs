@@ -43,7 +43,8 @@ impl Worker {
     fn key(&mut self) -> &'static str {
         let counter = self.random.u8(0..5) == 0;
         let keys: &[&'static str] = if counter { COUNTERS } else { KEYS };
-        self.pick(keys)
+        let key: &&str = self.pick(keys);
+        key
     }
 
     fn listing(&mut self, scope: &str) -> Listing {
