@@ -31,7 +31,6 @@ fn name_of(event: &Event<'_>) -> &'static str {
     match event {
         Event::Point(name) => name,
         Event::Write { .. } => "file.write",
-        Event::Sync(_) => "file.sync",
         _ => "file.change",
     }
 }

@@ -1,10 +1,12 @@
 //! The stages, in the order in which they run.
 
+pub mod damage;
 pub mod ext4;
 mod faults;
 mod hosts;
 pub mod linear;
 mod power;
+mod processes;
 pub mod serial;
 mod storm;
 
@@ -16,6 +18,8 @@ pub const ALL: &[Stage] = &[
     hosts::PYTHON,
     hosts::LUA,
     storm::KILLS,
+    damage::DAMAGE,
+    processes::PROCESSES,
     power::POWER,
     ext4::EXT4,
     linear::LINEAR,

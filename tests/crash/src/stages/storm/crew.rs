@@ -6,7 +6,7 @@ use crate::{Context, Failure, hold};
 use fastrand::Rng;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -234,16 +234,4 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Removes a store with everything beside it.
-pub(crate) fn remove(store: &Path) -> Result<(), Failure> {
-    let name = store.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for file in std::fs::read_dir(store.parent().unwrap_or(store))? {
-        let file = file?;
-        if file.file_name().to_string_lossy().starts_with(&name) {
-            std::fs::remove_file(file.path())?;
-        }
-    }
-    Ok(())
 }

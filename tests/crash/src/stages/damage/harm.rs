@@ -1,0 +1,125 @@
+//! Damage to one file.
+
+use crate::Failure;
+use fastrand::Rng;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+const PAGE: usize = 4096;
+const BLOCK: usize = 512;
+/// A page of the log with its header.
+const FRAME: usize = PAGE + 24;
+
+/// What was done to which file.
+#[derive(Debug)]
+pub(super) struct Harm {
+    pub(super) file: &'static str,
+    what: String,
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.what)
+    }
+}
+
+/// What the store's files are called, each as often as it shall be damaged.
+const FILES: [(&str, u32); 5] =
+    [("store.db", 55), ("store.db-wal", 30), ("store.db-shm", 4), ("store.db-mark", 8), ("store.db-ballast", 3)];
+
+/// Damages one of the files in `dir`.
+pub(super) fn harm(dir: &Path, random: &mut Rng) -> Result<Harm, Failure> {
+    let there: Vec<(&'static str, u32)> =
+        FILES.into_iter().filter(|(file, _)| dir.join(file).metadata().is_ok_and(|file| file.len() > 0)).collect();
+    let mut pick = random.u32(0..there.iter().map(|(_, often)| often).sum());
+    let file = there.iter().find(|(_, often)| {
+        let found = pick < *often;
+        pick = pick.saturating_sub(*often);
+        found
+    });
+    let (file, _) = *file.ok_or_else(|| Failure::new("no file to damage"))?;
+    let path = dir.join(file);
+    let mut bytes = fs::read(&path)?;
+    let what = change(&mut bytes, file, random);
+    fs::write(path, bytes)?;
+    Ok(Harm { file, what })
+}
+
+/// A place where something is: most of a log is room for what is to come.
+fn place(bytes: &[u8], file: &str, random: &mut Rng) -> usize {
+    let end =
+        if file.ends_with("-wal") { bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1 } else { bytes.len() };
+    // The head of a file decides most.
+    if random.u32(0..6) == 0 { random.usize(0..end.min(128)) } else { random.usize(0..end) }
+}
+
+fn change(bytes: &mut Vec<u8>, file: &str, random: &mut Rng) -> String {
+    let step = if file.ends_with("-wal") { FRAME } else { PAGE };
+    let at = place(bytes, file, random);
+    match random.u32(0..16) {
+        0..5 => {
+            let bit = random.u32(0..8);
+            bytes[at] ^= 1 << bit;
+            format!("bit {bit} of byte {at} flipped")
+        }
+        5 => {
+            for _ in 0..3 {
+                let at = place(bytes, file, random);
+                bytes[at] ^= 1 << random.u32(0..8);
+            }
+            "three bits flipped".into()
+        }
+        6..8 => {
+            bytes[at] = random.u8(..);
+            format!("byte {at} is {}", bytes[at])
+        }
+        8 => fill(bytes, at / BLOCK * BLOCK, BLOCK, random),
+        9 => fill(bytes, at / PAGE * PAGE, PAGE, random),
+        10 => {
+            let at = random.usize(0..bytes.len());
+            bytes.truncate(at);
+            format!("cut to {at} bytes")
+        }
+        11 => {
+            let pages = random.usize(0..bytes.len() / PAGE + 1);
+            bytes.truncate(pages * PAGE);
+            format!("cut to {pages} pages")
+        }
+        12 => {
+            let more = random.usize(1..3 * PAGE);
+            let zero = random.bool();
+            let random_byte = |random: &mut Rng| if zero { 0 } else { random.u8(..) };
+            bytes.extend(std::iter::repeat_with(|| random_byte(random)).take(more));
+            format!("{more} bytes longer")
+        }
+        kind => copy_step(bytes, at / step, step, kind == 13, random),
+    }
+}
+
+/// Overwrites a run of bytes.
+fn fill(bytes: &mut [u8], from: usize, len: usize, random: &mut Rng) -> String {
+    let to = (from + len).min(bytes.len());
+    let zero = random.bool();
+    for byte in &mut bytes[from..to] {
+        *byte = if zero { 0 } else { random.u8(..) };
+    }
+    format!("bytes {from} to {to} {}", if zero { "zeroed" } else { "random" })
+}
+
+/// Puts one page (or frame of the log) in the place of another, or both in each other's.
+fn copy_step(bytes: &mut [u8], one: usize, step: usize, swap: bool, random: &mut Rng) -> String {
+    let head = if step == FRAME { 32 } else { 0 };
+    let count = bytes.len().saturating_sub(head) / step;
+    if count < 2 {
+        return fill(bytes, 0, BLOCK, random);
+    }
+    let (one, other) = (one.min(count - 1), random.usize(0..count));
+    let range = |index: usize| head + index * step..head + (index + 1) * step;
+    let (first, second) = (bytes[range(one)].to_vec(), bytes[range(other)].to_vec());
+    bytes[range(one)].copy_from_slice(&second);
+    if swap {
+        bytes[range(other)].copy_from_slice(&first);
+    }
+    format!("page {other} put in the place of {one}{}", if swap { " and the other way round" } else { "" })
+}
