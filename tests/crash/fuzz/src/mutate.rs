@@ -52,7 +52,9 @@ pub fn run(target: &Target, seed: u64, count: u64, until: Option<Instant>) -> u6
         }
         executions += 1;
     };
-    inputs.iter().for_each(|input| execute(input));
+    for input in &inputs {
+        execute(input);
+    }
     for _ in 0..count {
         if until.is_some_and(|until| Instant::now() >= until) {
             break;

@@ -58,7 +58,7 @@ fn check_append(current: Option<&Document>, item: &Document) {
         (Ok((list, len)), Some(expected)) => {
             check_canonical(&list);
             assert_eq!(parsed(&list), expected);
-            assert_eq!(Some(len as usize), expected.as_array().map(Vec::len));
+            assert_eq!(Some(len), expected.as_array().map(|items| items.len() as u64));
         }
         (Err(error), None) => assert_eq!(error.kind(), ErrorKind::Invalid),
         (Err(error), Some(expected)) => {

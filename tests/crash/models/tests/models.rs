@@ -111,6 +111,24 @@ fn commits_of_other_processes_that_stay_unseen_are_noticed() {
 }
 
 #[test]
+#[should_panic(expected = "a value from before")]
+fn a_cache_that_others_do_not_reach_is_noticed() {
+    store::other_process(Some("stale-cache"));
+}
+
+#[test]
+#[should_panic(expected = "half a commit")]
+fn keys_that_are_read_one_after_the_other_are_noticed() {
+    store::two_keys(Shared, Some("read-two-snapshots"));
+}
+
+#[test]
+#[should_panic(expected = "an acknowledged write is not read")]
+fn a_write_that_the_cache_is_not_told_of_is_noticed() {
+    store::own_write(Shared, Some("unpublished"));
+}
+
+#[test]
 fn after_an_unknown_commit_the_database_is_read() {
     for stored in [true, false] {
         count(store::unknown_commit(stored, None));
