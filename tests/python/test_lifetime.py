@@ -170,3 +170,56 @@ next(listing)
     with State(path, sync_mode="NORMAL") as state:
         assert state["k"] == {"a": [1]}
         assert "never" not in state
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "state.set('n', 1)",
+        "state.modify('n', lambda value: 1)",
+        "state.transact(lambda tx: tx.set('n', 1))",
+        "state.append('list', 1); state['n'] = state.entry('list').value[0]",
+        "state['n'] = 1 if state.get_many(['k']) == {'k': 1} else 0",
+        "state['n'] = len(list(state.items()))",
+    ],
+)
+def test_a_finalizer_at_the_end_of_the_interpreter_can_make_every_call(path, call):
+    program = f"""
+import gc, threading
+from llmspell_state import State
+state = State({str(path)!r}, sync_mode="NORMAL")
+state["k"] = 1
+class Last:
+    def __init__(self):
+        self.state, self.me = state, self
+    def __del__(self):
+        state = self.state
+        {call}
+gc.disable()
+Last()
+threading.Thread(target=lambda: [state.increment("in flight") for _ in range(10**9)], daemon=True).start()
+while not state.get("in flight"): pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with State(path, sync_mode="NORMAL") as state:
+        assert state["n"] in (1, 2)
+
+
+def test_a_thread_that_waits_for_another_process_does_not_keep_the_interpreter(path):
+    program = f"""
+import sqlite3, subprocess, sys, threading
+from llmspell_state import State
+state = State({str(path)!r}, busy_timeout_ms=120_000)
+state["k"] = 1
+hold = "import sqlite3, sys; store = sqlite3.connect(sys.argv[1], isolation_level=None); " \\
+    "store.execute('BEGIN IMMEDIATE'); print(flush=True); sys.stdin.read()"
+holder = subprocess.Popen([sys.executable, "-c", hold, state.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+holder.stdout.readline()
+threading.Thread(target=lambda: state.set("k", 2), daemon=True).start()
+state.get("k")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with State(path, sync_mode="NORMAL") as state:
+        assert state["k"] == 1

@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use llmspell_state_persistence::interruptible;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::Cell;
 
@@ -18,12 +19,26 @@ pub(crate) fn detached<T: Send, E: Into<Failure> + Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, E> + Send,
 ) -> PyResult<T> {
-    let done = if is_main(py)? { py.detach(|| interruptible(signalled, work)) } else { py.detach(work) };
+    let done = if is_ending() {
+        work()
+    } else if is_main(py)? {
+        py.detach(|| interruptible(signalled, work))
+    } else {
+        py.detach(work)
+    };
     match RAISED.take() {
         // Even if the call was past being interrupted: the handler will not be asked again.
         Some(raised) => Err(raised),
         None => done.map_err(|failure| failure.into().into()),
     }
+}
+
+/// Whether the interpreter is being taken apart. What finalizers call then must not let it go: it could not be had again,
+/// neither for a function to be called back nor for signals.
+#[allow(unsafe_code)]
+fn is_ending() -> bool {
+    // SAFETY: may be called at any time, by any thread.
+    unsafe { ffi::Py_IsInitialized() == 0 }
 }
 
 /// A thread that is not the main one must not ask for the interpreter while it waits: when that ends it would hang there,

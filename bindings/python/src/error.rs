@@ -30,9 +30,18 @@ const fn class_name(kind: ErrorKind) -> &'static str {
     }
 }
 
-fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+/// The module of the classes.
+fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    MODULE.get_or_try_init(py, || py.import("llmspell_state.errors").map(Bound::unbind))?.bind(py).getattr(name)
+    Ok(MODULE.get_or_try_init(py, || py.import("llmspell_state.errors").map(Bound::unbind))?.bind(py))
+}
+
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    module(py).map(drop)
+}
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    module(py)?.getattr(name)
 }
 
 fn exception(py: Python<'_>, name: &str, message: &str) -> PyErr {

@@ -3,9 +3,9 @@
 use crate::argument::Hook;
 use crate::call::detached;
 use crate::config;
-use crate::error::unless_forked;
+use crate::error::{self, unless_forked};
 use crate::scope::Scope;
-use crate::verification;
+use crate::{entry, transaction, value, verification};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,6 +15,14 @@ use std::path::PathBuf;
 #[pyclass(frozen, subclass, extends = Scope, module = "llmspell_state._native")]
 pub(crate) struct State {
     state: core::State,
+}
+
+/// Imports what calls give back or raise: finalizers that run when the interpreter is taken apart can import nothing.
+fn prepare(py: Python<'_>) -> PyResult<()> {
+    error::prepare(py)?;
+    entry::prepare(py)?;
+    transaction::prepare(py)?;
+    value::prepare(py)
 }
 
 #[pymethods]
@@ -28,6 +36,7 @@ impl State {
         options: &Bound<'_, PyDict>,
         default: Option<Hook>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        prepare(py)?;
         let config = config::from_py(path, options)?;
         let state = detached(py, || core::State::with_config(config))?;
         let root = core::Scope::clone(&state);

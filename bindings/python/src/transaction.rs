@@ -28,16 +28,24 @@ impl Transaction {
 
     /// As an instance of `llmspell_state.Transaction`, which is what users see.
     pub(crate) fn into_public(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        static PUBLIC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let class = PUBLIC.get_or_try_init(py, || {
-            py.import("llmspell_state.transaction")?.getattr("Transaction").map(Bound::unbind)
-        })?;
-        class.bind(py).call1((self,))
+        public(py)?.call1((self,))
     }
 
     fn find(&self, py: Python<'_>, key: &Key<'_>) -> PyResult<Option<Arc<Entry>>> {
         detached(py, || self.handle.entry(key.0))
     }
+}
+
+/// The class that users see.
+fn public(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static PUBLIC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let public = PUBLIC
+        .get_or_try_init(py, || py.import("llmspell_state.transaction")?.getattr("Transaction").map(Bound::unbind))?;
+    Ok(public.bind(py))
+}
+
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    public(py).map(drop)
 }
 
 /// Deletes a key and gives what was there.

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -206,3 +207,26 @@ def check_writes(path: Path, lines: list[str]) -> int:
             f"{name}: {least} was acknowledged last, {last} is there",
         )
     return sum(1 for line in lines if line.startswith("write_"))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Callable[[], None]]:
+    """Another process holds the lock of writers until the function is called."""
+    program = (
+        "import sqlite3, sys\n"
+        "store = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "store.execute('BEGIN IMMEDIATE')\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+        "store.execute('ROLLBACK')\n"
+        "store.close()\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None and holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    try:
+        yield holder.stdin.close
+    finally:
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmspell_state import State
-from python_common import Case, Ended, Failed, check, check_writes, run_all, writing
+from python_common import Case, Ended, Failed, check, check_writes, held, run_all, writing
 
 KEPT: dict[str, Any] = {}
 """A module global: its members live until the interpreter takes its modules apart."""
@@ -106,13 +106,18 @@ def writes_in_a_finalizer(path: Path, rng: random.Random) -> None:
 
 
 class Holder:
-    """Writes when it is destroyed."""
+    """Writes in every way when it is destroyed."""
 
     def __init__(self, state: State, value: str) -> None:
         self.state, self.value, self.me = state, value, None
 
     def __del__(self) -> None:
         self.state.set("last", self.value)
+        self.state.modify("destroyed", lambda value: (value or 0) + 1)
+        self.state.transact(lambda tx: tx.increment("destroyed"))
+        with self.state.transaction() as tx:
+            tx.increment("destroyed")
+        assert self.state["destroyed"] == 3 == len([*self.state.items("destroyed")]) + 2
 
 
 def keeps_the_state_in_a_global(path: Path, rng: random.Random) -> None:
@@ -199,6 +204,16 @@ def exits_while_a_thread_waits_in_a_callback(path: Path, rng: random.Random) -> 
         sys.exit(3)
 
 
+def exits_while_a_thread_waits_for_another_process(path: Path, rng: random.Random) -> None:
+    state = State(path)
+    with writing(state, rng, daemon=True):  # from now on all of them wait, and nobody waits for them
+        with held(path):
+            signal.setitimer(
+                signal.ITIMER_REAL, 20
+            )  # ends this with another status, before the patience of writes does
+            sys.exit(3)
+
+
 def exits_while_threads_list(path: Path, rng: random.Random) -> None:
     state, begun = State(path), threading.Semaphore(0)
     state.update({f"many:{n:05}": n for n in range(3000)})
@@ -241,6 +256,7 @@ CASES = [
     Case(exits_inside_of_modify, 3),
     Case(leaves_at_once_inside_of_modify, 4),
     Case(exits_while_a_thread_waits_in_a_callback, 3),
+    Case(exits_while_a_thread_waits_for_another_process, 3),
     Case(exits_while_threads_list, 3),
 ]
 WRITES_LAST = {case.name for case in CASES if case.name.startswith(("writes_", "closes_in"))}

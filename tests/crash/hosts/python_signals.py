@@ -7,19 +7,16 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from llmspell_state import State
-from python_common import Case, Ended, check, run_all, say
+from python_common import Case, Ended, check, held, run_all, say
 
 SOON = 10.0
 """Seconds after which an interrupt has not arrived; a third of the time for which a write waits for other processes."""
@@ -91,6 +88,11 @@ WRITES = [
     Verb("delete", lambda state, n: state.delete(f"old:{n}"), lambda state: MANY - 1 - state.count("old:*")),
     Verb("pop", lambda state, n: state.pop(f"pop:{n}", None), lambda state: MANY - 1 - state.count("pop:*")),
     Verb("clear", lambda state, n: state.clear(f"heap:{n}:*"), lambda state: MANY - 1 - halves(state.count("heap:*"))),
+    Verb(
+        "set with a hook",
+        lambda state, n: state.set("hooked", object(), default=lambda _: n),
+        lambda state: state.get("hooked", -1),
+    ),
     Verb("increment", lambda state, n: state.increment("sum"), lambda state: state.get("sum", 0) - 1),
     Verb("append", lambda state, n: state.append("list", n), lambda state: len(state.get("list", [])) - 1),
     Verb("merge", lambda state, n: state.merge("merged", {"n": n}), lambda state: state.get("merged", {"n": -1})["n"]),
@@ -252,29 +254,6 @@ def with_a_handler_that_returns(path: Path, rng: random.Random) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert handled
     say("interrupt")
-
-
-@contextmanager
-def held(path: Path) -> Iterator[Callable[[], None]]:
-    """Another process holds the lock of writers until the function is called."""
-    program = (
-        "import sqlite3, sys\n"
-        "store = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "store.execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-        "store.execute('ROLLBACK')\n"
-        "store.close()\n"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdin is not None and holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    try:
-        yield holder.stdin.close
-    finally:
-        holder.stdin.close()
-        holder.wait()
-        holder.stdout.close()
 
 
 def while_another_process_holds_the_lock(path: Path, rng: random.Random) -> None:

@@ -77,6 +77,10 @@ pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_instance(kinds::of(object.py())?.mapping.bind(object.py()))
 }
 
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    kinds::asynchronous(py).map(drop)
+}
+
 /// Whether an object is what an async function or an async generator returns.
 pub(crate) fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let [coroutine, generator] = kinds::asynchronous(object.py())?;
