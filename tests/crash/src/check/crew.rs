@@ -186,10 +186,8 @@ impl Beside<'_> {
             Command::new(std::env::current_exe()?.with_file_name("consistency"))
         } else {
             let ending = if program == "python" { "py" } else { "lua" };
-            let script = format!(
-                "eval \"$(scripts/env.sh)\" && exec {program} tests/crash/workers/{}.{ending} \"$@\"",
-                self.stage
-            );
+            let script =
+                format!("eval \"$(scripts/env.sh)\" && exec {program} tests/crash/workers/consistency.{ending} \"$@\"");
             let mut command = Command::new("bash");
             command.args(["-c", &script, program]).current_dir(&self.context.root);
             command

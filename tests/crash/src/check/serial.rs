@@ -216,25 +216,20 @@ pub fn check(log: &Log, runs: &[Run]) -> Result<(), Failure> {
     let newest = log.newest();
     let past = Past(log.by_key());
     let mut check = Check { log, past, runs, timeline: Timeline::new(newest), makers: Makers::new(newest) };
-    let mut either = Vec::new();
+    // Deletions of what was there or not, which have made their version or, just as well, come right after it.
+    let mut either = BTreeMap::new();
     for (call, run) in runs.iter().enumerate() {
         if let Outcome::Committed(Some(version)) = run.outcome {
             let version = usize::try_from(version)?;
             if check.changes_nothing(call, version) && check.makes(call, version) {
-                either.push((call, version));
+                either.insert(call, version);
             } else {
                 check.committed(call, version)?;
             }
         }
     }
-    // Deletions of what was there or not, which have made a version or, just as well, come right after it.
-    for (call, version) in either {
-        if check.makers.of(version).is_none() {
-            check.makers.claim(version, call, |call| describe(runs, call))?;
-        }
-    }
     check.settle()?;
-    let left = check.unversioned()?;
+    let left = check.unversioned(&either)?;
     check.settle()?;
     for call in left {
         check.some_state(call)?;
@@ -306,11 +301,13 @@ impl Check<'_> {
     /// Commits that nobody was told of belong to calls that are told no version, or of which nobody knows what became. There
     /// must be a commit for each such call and a call for each such commit; what holds whichever call made it counts as
     /// certain. Answers the runs that made no commit.
-    fn unversioned(&mut self) -> Result<Vec<usize>, Failure> {
+    fn unversioned(&mut self, either: &BTreeMap<usize, usize>) -> Result<Vec<usize>, Failure> {
         let runs = self.runs;
         let acknowledged = |run: &Run| run.outcome == Outcome::Committed(None) && run.acts.iter().any(Act::writes);
-        let open = |run: &Run| acknowledged(run) || run.outcome == Outcome::Unknown;
-        let mut waiting: Vec<usize> = (0..runs.len()).filter(|call| open(&runs[*call])).collect();
+        let open = |call: &usize| {
+            acknowledged(&runs[*call]) || runs[*call].outcome == Outcome::Unknown || either.contains_key(call)
+        };
+        let mut waiting: Vec<usize> = (0..runs.len()).filter(open).collect();
         waiting.sort_by_key(|call| std::cmp::Reverse(runs[*call].end.start));
         let mut begun: Vec<usize> = Vec::new();
         let mut made_by: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -321,6 +318,9 @@ impl Check<'_> {
             }
             begun.retain(|call| runs[*call].end.end >= self.timeline.earliest(version));
             let fits = |call: &usize| {
+                if either.get(call).is_some_and(|told| *told != version) {
+                    return false;
+                }
                 let writes = self.past.replay(version - 1, &runs[*call].acts);
                 writes.is_ok_and(|writes| !writes.is_empty() && self.is_change(version, &writes))
             };
@@ -373,7 +373,7 @@ impl Check<'_> {
 }
 
 /// One that is left when each is given one of its own of what it may have; nothing if all get one. (Where all on either
-/// side of such a choice can be served, they can be at once: Mendelsohn and Dulmage.)
+/// side of such a choice can be served, both sides can at once: Mendelsohn and Dulmage.)
 fn unmatched(choices: &[(usize, Vec<usize>)]) -> Option<usize> {
     fn serve(
         chooser: usize,

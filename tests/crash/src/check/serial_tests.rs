@@ -181,3 +181,14 @@ fn listings_are_checked_in_their_order_and_bounds() {
     refused(&log, &listed(None, Some(2), false, &["a"]), "not serializable");
     refused(&log, &listed(None, None, true, &["a", "b", "c"]), "not serializable");
 }
+
+#[test]
+fn a_deletion_of_what_was_there_or_not_may_have_made_its_version_or_follow_it() {
+    let log = log(&[BEGUN, &[("x", None)]]);
+    let both = run(20, 30, made(2), &[set("x", 1), Act::Delete("x".into(), true)]);
+    fine(&log, &[begun(), both.clone()]);
+    let delete = run(24, 24, Outcome::Committed(None), &[Act::Delete("x".into(), true)]);
+    fine(&log, &[begun(), both.clone(), delete]);
+    fine(&log, &[begun(), both.clone(), run(15, 18, made(2), &[Act::Delete("x".into(), true)])]);
+    refused(&log, &[begun(), both, run(28, 35, made(2), &[get("x", 0), set("x", 5)])], "the log has");
+}
