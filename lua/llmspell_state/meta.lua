@@ -48,6 +48,7 @@
 ---@field exclusive boolean? only this process may open the store: faster; a second one gets `Busy` (false)
 ---@field create boolean? make the file when it is missing (true)
 ---@field create_dirs boolean? make missing parent directories too (false)
+---@field accept_rollback boolean? open a store that holds less than was acknowledged, as an older copy put back does (false)
 ---@field max_value_bytes integer? the longest stored text of one value, in bytes (64 MiB)
 ---@field busy_timeout_ms integer? how long a write waits for other processes, in milliseconds (30000)
 
@@ -197,6 +198,19 @@ function State:version() end
 ---The store's own identity, a UUID.
 ---@return string
 function State:store_id() end
+
+---What `verify` found.
+---@class llmspell_state.Verification
+---@field ok boolean whether nothing is wrong
+---@field version integer the newest commit that was looked at
+---@field changes integer changes in the log, each compared with its check and with the one before it of the same key
+---@field keys integer keys that exist, in all scopes
+---@field scopes integer scopes, the root included
+---@field problems string[] one text for each thing that is wrong, at most 100
+
+---Reads the whole store and compares everything with its checks; changes nothing.
+---@return llmspell_state.Verification
+function State:verify() end
 
 ---Reads see the store as it was at the beginning, plus own writes; `commit` raises `Conflict` when what was read has changed.
 ---With `<close>` (Lua 5.4) it is rolled back unless committed.

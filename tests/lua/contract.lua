@@ -169,7 +169,7 @@ end
 local VERBS = {}
 
 for _, verb in ipairs { "exists", "get_many", "set_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
-  "rollback", "close" } do
+  "rollback", "close", "verify" } do
   VERBS[verb] = function(_, handle, given) return handle[verb](handle, unpack(given)) end
 end
 for _, verb in ipairs { "set", "delete" } do
@@ -291,7 +291,8 @@ end
 
 function Run:fits(verb, expected, answer)
   expected = self:expand(expected, true)
-  if verb ~= "entry" or expected == MISSING or answer == MISSING then return same(expected, answer) end
+  local is_partial = verb == "entry" or verb == "verify"
+  if not is_partial or expected == MISSING or answer == MISSING then return same(expected, answer) end
   for name, field in pairs(expected) do
     if not same(field, answer[name]) then return false end
   end

@@ -19,6 +19,33 @@ tests["after close every call on the store, its scopes and iterators is an error
   end
 end
 
+tests["verify says what it looked at, and finds nothing wrong"] = function()
+  local state = support.state { a = 1, b = { 2 } }
+  state:scope("s"):set("c", 3)
+  state:delete("a")
+  equal(state:verify(), { ok = true, version = 3, changes = 4, keys = 2, scopes = 2, problems = State.array() })
+  equal(state:scope("s").verify, nil)
+  state:close()
+  fails("Closed", {}, state.verify, state)
+end
+
+tests["verify finds a flipped byte of a value"] = function()
+  support.with_folder(function(folder)
+    local path = folder .. "/a.db"
+    local state = State.open(path)
+    state:set("key", ("find me "):rep(8))
+    state:close()
+    local bytes = support.read_file(path)
+    local at = assert(bytes:find("find me find", 1, true))
+    support.write_file(path, bytes:sub(1, at - 1) .. "F" .. bytes:sub(at + 1))
+    state = State.open(path)
+    local found = state:verify()
+    equal(found.ok, false)
+    assert(#found.problems > 0 and found.problems[1]:find("log row 1", 1, true), found.problems[1])
+    state:close()
+  end)
+end
+
 tests["closing twice is fine"] = function()
   local state = State.open()
   state:close()

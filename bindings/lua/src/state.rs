@@ -11,7 +11,12 @@ use mlua::ffi;
 use std::os::raw::c_int;
 use std::path::PathBuf;
 
-static OWN: Functions = &[function!("close", close), function!("version", version), function!("store_id", store_id)];
+static OWN: Functions = &[
+    function!("close", close),
+    function!("version", version),
+    function!("store_id", store_id),
+    function!("verify", verify),
+];
 
 pub(crate) static CLASS: Class = Class {
     place: &STATE,
@@ -74,6 +79,25 @@ fn store_id(call: &Call) -> Returned {
     let state = call.own_state()?;
     let id = state.store_id();
     call.protected(0, 1, &|stack: Stack| stack.push_bytes(id.as_bytes()))?;
+    Ok(1)
+}
+
+/// A table of what was looked at and what is wrong.
+fn verify(call: &Call) -> Returned {
+    let found = &call.own_state()?.verify()?;
+    call.protected(0, 1, &|stack: Stack| {
+        stack.push_table(0, 6);
+        stack.push_boolean(found.is_ok());
+        stack.set_field(1, "ok");
+        for (name, count) in
+            [("version", found.version), ("changes", found.changes), ("keys", found.keys), ("scopes", found.scopes)]
+        {
+            stack.push_count(count);
+            stack.set_field(1, name);
+        }
+        value::make_names(stack, &found.problems);
+        stack.set_field(1, "problems");
+    })?;
     Ok(1)
 }
 

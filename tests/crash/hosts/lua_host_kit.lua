@@ -137,7 +137,7 @@ local function must_have(scope, known, unsure, where)
   end
 end
 
---- The store says of itself that it is sound, as soon as it can.
+--- The store says of itself that it is sound.
 local function must_be_sound(state, where)
   local found = state:verify()
   if not found.ok then error(where .. ": " .. table.concat(found.problems, "; "), 0) end
@@ -151,7 +151,7 @@ function Ledger:check(where)
   collectgarbage()
   self:open()
   must_have(self.scope, self.known, self.unsure, where)
-  if self.state.verify then must_be_sound(self.state, where) end
+  must_be_sound(self.state, where)
   self.checks = self.checks + 1
 end
 
