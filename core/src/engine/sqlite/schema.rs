@@ -86,21 +86,22 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
         Err(Error::new(ErrorKind::UnknownFormat, format!("{} {why}; it was left untouched", path.display())))
     };
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let numbers =
-        number("PRAGMA application_id").and_then(|application| Ok((application, number("PRAGMA user_version")?)));
+    // All of one moment: another process may be making the store. Of a failed one the savepoint ends with the connection.
+    let numbers = connection.execute_batch("SAVEPOINT identify").and_then(|()| {
+        let found = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+        let tables = if found == (0, 0) { number("SELECT count(*) FROM sqlite_schema")? } else { 0 };
+        connection.execute_batch("RELEASE identify")?;
+        Ok((found, tables))
+    });
     match numbers {
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(not_a_store(path)),
         Err(e) => Err(from_sqlite("opening the store", e)),
-        Ok((APPLICATION_ID, FORMAT)) => Ok(Found::Store),
-        Ok((APPLICATION_ID, found)) => {
+        Ok(((APPLICATION_ID, FORMAT), _)) => Ok(Found::Store),
+        Ok(((APPLICATION_ID, found), _)) => {
             refused(format!("has format {found}; this version reads format {FORMAT}, so use a newer llmspell-state"))
         }
-        Ok((0, 0))
-            if number("SELECT count(*) FROM sqlite_schema").map_err(|e| from_sqlite("opening the store", e))? == 0 =>
-        {
-            Ok(Found::Empty)
-        }
-        Ok((application, _)) => refused(format!("is an SQLite file of another application (id {application})")),
+        Ok(((0, 0), 0)) => Ok(Found::Empty),
+        Ok(((application, _), _)) => refused(format!("is an SQLite file of another application (id {application})")),
     }
 }
 
