@@ -82,7 +82,7 @@ fn change(bytes: &mut Vec<u8>, file: &str, random: &mut Rng) -> String {
             format!("cut to {at} bytes")
         }
         11 => {
-            let pages = random.usize(0..bytes.len() / PAGE + 1);
+            let pages = random.usize(0..=bytes.len() / PAGE);
             bytes.truncate(pages * PAGE);
             format!("cut to {pages} pages")
         }

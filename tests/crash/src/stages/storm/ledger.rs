@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 
 /// What one run of a worker did in one slot, as far as it told.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Ledger {
             let Some(operation) = run.operations.get(run.done).filter(|_| run.done < run.begun) else { continue };
             let Expected { effects, answer } = operation.expected(run.slot, self);
             if !same(&effects, found) {
-                wanted += &format!("\n  {} would have made {}", run.name, shown(&effects));
+                write!(wanted, "\n  {} would have made {}", run.name, shown(&effects))?;
                 continue;
             }
             let answer = match answer {

@@ -56,7 +56,7 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
     if let Some(part) = &context.only {
         storm.part(part.parse()?)?;
     } else {
-        let wanted = context.size.of(200, 5_200);
+        let wanted = context.size.of(170, 5_200);
         std::thread::scope(|threads| {
             let lanes: Vec<_> = (0..LANES).map(|_| threads.spawn(|| storm.lane(wanted))).collect();
             lanes.into_iter().try_for_each(|lane| lane.join().unwrap_or_else(|_| Err(Failure::new("a lane panicked"))))
@@ -88,7 +88,7 @@ impl Storm<'_> {
     /// The life of one store.
     fn part(&self, part: u64) -> Result<(), Failure> {
         // Most stores are in memory, where more happens in a short life; a disk has moments of its own.
-        let above = if part % 4 == 3 { &self.context.dir } else { &self.context.fast_dir };
+        let above = if part.is_multiple_of(4) { &self.context.dir } else { &self.context.fast_dir };
         let dir = above.join(format!("kills{part}"));
         std::fs::create_dir_all(&dir)?;
         let mut random = self.context.random(part);
@@ -170,9 +170,17 @@ fn language(random: &mut Rng) -> &'static str {
     }
 }
 
+fn orders(language: &'static str, slots: Vec<usize>, settings: String, random: &mut Rng) -> Orders {
+    let operations = if random.u32(0..5) == 0 { random.usize(5..60) } else { 600 / slots.len() };
+    let growth = if random.u32(0..12) == 0 { 8 } else { 1 };
+    Orders { language, slots, operations, settings, growth, peek: None, die: None }
+}
+
 impl Life<'_> {
     fn cycle(&mut self, random: &mut Rng) -> Result<(), Failure> {
         match random.u32(0..10) {
+            // Several processes at once make the store.
+            _ if self.cycle == 1 => self.together(random)?,
             0..4 => self.alone(random)?,
             4..7 => self.at_point(random)?,
             _ => self.together(random)?,
@@ -185,12 +193,6 @@ impl Life<'_> {
         self.storm.count("commits", commits);
         self.storm.count("times looked at", 1);
         Ok(())
-    }
-
-    fn orders(&self, language: &'static str, slots: Vec<usize>, settings: String, random: &mut Rng) -> Orders {
-        let operations = if random.u32(0..5) == 0 { random.usize(5..60) } else { 600 / slots.len() };
-        let growth = if random.u32(0..12) == 0 { 8 } else { 1 };
-        Orders { language, slots, operations, settings, growth, peek: None, die: None }
     }
 
     fn end(&mut self, worker: Worker) -> Result<End, Failure> {
@@ -211,7 +213,7 @@ impl Life<'_> {
         let language = language(random);
         let slots = if language == "rust" && random.bool() { vec![0, 1, 2, 3] } else { vec![0] };
         let settings = lone_settings(random);
-        let orders = self.orders(language, slots, settings, random);
+        let orders = orders(language, slots, settings, random);
         let worker = self.crew.start(&orders, random)?;
         worker.progress(1)?;
         std::thread::sleep(moment(random, 12_000));
@@ -226,7 +228,7 @@ impl Life<'_> {
         let passings = if random.bool() { random.u64(1..4) } else { random.u64(1..60) };
         let slots = if random.u32(0..4) == 0 { vec![0, 1, 2] } else { vec![0] };
         let settings = if point.starts_with("checkpoint") { shared_settings(random) } else { lone_settings(random) };
-        let orders = Orders { die: Some((point, passings)), ..self.orders("rust", slots, settings, random) };
+        let orders = Orders { die: Some((point, passings)), ..orders("rust", slots, settings, random) };
         let worker = self.crew.start(&orders, random)?;
         let by_itself = !worker.lives(Duration::from_millis(150));
         if self.end(worker)? == End::Killed && by_itself {
@@ -249,7 +251,7 @@ impl Life<'_> {
             };
             let slots = if language == "rust" && random.bool() { vec![slot, slot + 3] } else { vec![slot] };
             let settings = shared_settings(random);
-            let orders = Orders { operations: 600, ..self.orders(language, slots, settings, random) };
+            let orders = Orders { operations: 600, ..orders(language, slots, settings, random) };
             workers.push(self.crew.start(&orders, random)?);
         }
         for worker in &workers {
@@ -269,7 +271,7 @@ impl Life<'_> {
     /// Kills a process that opens the store which a killed one has left.
     fn again(&mut self, random: &mut Rng) -> Result<(), Failure> {
         let settings = lone_settings(random);
-        let mut orders = self.orders("rust", vec![0], settings, random);
+        let mut orders = orders("rust", vec![0], settings, random);
         let opening: Vec<&'static str> = POINTS.iter().copied().filter(|point| point.starts_with("open")).collect();
         if random.bool() {
             orders.die = random.choice(opening).map(|point| (point, 1));
