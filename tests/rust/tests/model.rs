@@ -1,10 +1,12 @@
 //! Random verbs against a plain map: the same answers with and without a cache, with and without compression, in memory
-//! and across reopening.
+//! and across reopening and kill -9.
 
 use llmspell_state_persistence::{Document, Error, ErrorKind, Number, Select, State, StateConfig, SyncMode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 
 type Keys = BTreeMap<String, Value>;
 /// What each scope holds.
@@ -39,6 +41,8 @@ enum Act {
         commit: bool,
     },
     Reopen,
+    /// A process sets keys, or deletes those without a number, and is killed while the last of it is under way.
+    Kill(Vec<(String, Option<i64>)>),
 }
 
 fn key() -> impl Strategy<Value = String> {
@@ -89,10 +93,11 @@ fn verb() -> impl Strategy<Value = (usize, Verb)> {
 fn act() -> impl Strategy<Value = Act> {
     let verbs = |most| prop::collection::vec(verb(), 0..most);
     prop_oneof![
-        12 => verb().prop_map(|(scope, verb)| Act::Plain(scope, verb)),
-        5 => (verbs(6), verbs(3), verbs(4), any::<bool>())
+        48 => verb().prop_map(|(scope, verb)| Act::Plain(scope, verb)),
+        20 => (verbs(6), verbs(3), verbs(4), any::<bool>())
             .prop_map(|(early, others, late, commit)| Act::Transaction { early, others, late, commit }),
-        1 => Just(Act::Reopen),
+        4 => Just(Act::Reopen),
+        1 => prop::collection::vec((key(), prop::option::of(-5_i64..5)), 1..5).prop_map(Act::Kill),
     ]
 }
 
@@ -309,6 +314,46 @@ impl Pair {
         Ok(())
     }
 
+    /// Whatever the killed process was answered is there afterwards; what it was not yet may be.
+    fn kill(&mut self, writes: &[(String, Option<i64>)]) -> Result<(), TestCaseError> {
+        self.state.close().unwrap();
+        let mut process =
+            Command::new(env!("CARGO_BIN_EXE_peer")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = process.stdin.take().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut answer = String::new();
+        let path = self.config.persistence_path.clone().unwrap();
+        let settings = serde_json::to_string(&self.config).unwrap();
+        writeln!(input, "open\t{}\t{settings}", path.display()).unwrap();
+        output.read_line(&mut answer).unwrap();
+        prop_assert_eq!(answer.trim_end(), "\"ok\"");
+        let mut before = self.model[0].clone();
+        for (done, (key, number)) in writes.iter().enumerate() {
+            before.clone_from(&self.model[0]);
+            match number {
+                Some(number) => writeln!(input, "set\t{key}\t{number}").unwrap(),
+                None => writeln!(input, "delete\t{key}").unwrap(),
+            }
+            match number {
+                Some(number) => self.model[0].insert(key.clone(), json!(number)),
+                None => self.model[0].remove(key),
+            };
+            if done + 1 < writes.len() {
+                answer.clear();
+                output.read_line(&mut answer).unwrap();
+                prop_assert!(!answer.contains("error"), "{}", answer);
+            }
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        self.state = State::with_config(self.config.clone()).unwrap();
+        let (last, _) = writes.last().unwrap();
+        if self.state.get(last).unwrap() == before.get(last).cloned() {
+            self.model[0] = before;
+        }
+        Ok(())
+    }
+
     fn run(mut self, acts: &[Act]) -> Result<(), TestCaseError> {
         for act in acts {
             match act {
@@ -318,7 +363,8 @@ impl Pair {
                     self.state.close().unwrap();
                     self.state = State::with_config(self.config.clone()).unwrap();
                 }
-                Act::Reopen => {}
+                Act::Kill(writes) if self.config.persistence_path.is_some() => self.kill(writes)?,
+                Act::Reopen | Act::Kill(_) => {}
             }
         }
         for scope in 0..SCOPES.len() {
