@@ -66,8 +66,8 @@ local function change(what, call)
   local start = now()
   told(start, nil, what)
   journal:flush()
-  what = call()
-  told(start, now(), what)
+  local answer = call()
+  told(start, now(), answer)
   journal:flush()
 end
 
@@ -77,7 +77,8 @@ local function found(value, version)
 end
 
 local function read(key)
-  local start, name, kind, what = now(), NAMES[key], math.random(4), nil
+  local start, name, kind = now(), NAMES[key], math.random(4)
+  local what
   if kind == 1 then
     what = ('{"read":[%d,%s]}'):format(key - 1, found(state:get(name)))
   elseif kind == 2 then

@@ -1,7 +1,7 @@
 """The Python worker of the stages that record histories: ``STAGE STORE OPTIONS ID SEED CALLS JOURNAL``.
 
-It makes the calls that ``src/stages/linear/work.rs`` and ``src/stages/serial/work.rs`` make, and writes what it was told as
-``src/check/journal.rs`` reads it: a line for each call, and one more before each call that may change something.
+It makes the calls that ``src/stages/linear/work.rs`` and ``src/stages/serial/work.rs`` make, and writes what it was
+told as ``src/check/journal.rs`` reads it: a line for each call, and one more before each call that may change something.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
@@ -24,7 +25,7 @@ PATTERNS = ["*", "a*", "b*", "?1", "a1", "n*"]
 
 class Journal:
     def __init__(self, path: str) -> None:
-        self.file = open(path, "wb", buffering=1 << 16)  # noqa: SIM115 - it lives as long as the process
+        self.file = Path(path).open("wb", buffering=1 << 16)  # noqa: SIM115 - open as long as the process lives
 
     def trying(self, call: dict[str, Any]) -> None:
         """Out of this process before the call is made, so that a kill loses no write."""
@@ -84,7 +85,9 @@ class Worker:
             what = {"exists": [key, self.state.exists(name)]}
         else:
             found = self.state.get_many(NAMES)
-            what = {"many": [[place, [found[name], None] if name in found else None] for place, name in enumerate(NAMES)]}
+            what = {
+                "many": [[place, [found[name], None] if name in found else None] for place, name in enumerate(NAMES)]
+            }
         self.journal.done({"span": [start, monotonic_ns()], "what": what})
 
     def write(self, key: int) -> None:
