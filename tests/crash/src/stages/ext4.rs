@@ -186,7 +186,7 @@ impl Cut<'_> {
         let round = self.number / CUTS_OF_A_STORE;
         let path = self.disk.mount.join(format!("store{round}"));
         let config = config(&path, round);
-        if self.number % CUTS_OF_A_STORE == 0 {
+        if self.number.is_multiple_of(CUTS_OF_A_STORE) {
             self.clear()?;
         }
         let before = if path.exists() { numbers(&State::with_config(config.clone())?)? } else { [0; THREADS] };

@@ -36,6 +36,13 @@ impl Kind {
             Self::Mark => "-mark",
         }
     }
+
+    /// The path of this file of the store at `path`.
+    pub fn beside(self, path: &Path) -> PathBuf {
+        let mut path = path.as_os_str().to_owned();
+        path.push(self.suffix());
+        path.into()
+    }
 }
 
 /// A step of the record.
@@ -79,17 +86,22 @@ pub fn fingerprint(steps: &[Step]) -> u64 {
 }
 
 /// Records one store, past SQLite and through it.
-pub struct Recorder {
-    store: PathBuf,
-    inner: Mutex<Inner>,
-}
+pub struct Recorder(Mutex<Inner>);
 
-#[derive(Default)]
 struct Inner {
+    store: PathBuf,
     steps: Vec<Step>,
     there: HashSet<Kind>,
     /// Openings whose next sync is one of the directory as well: `os_unix.c` does that once for a new journal or log.
     fresh: HashSet<u64>,
+    death: Option<Death>,
+}
+
+/// When the process counts as killed, and where its files are left.
+struct Death {
+    operations_left: u32,
+    leave_at: PathBuf,
+    is_dead: bool,
 }
 
 impl Inner {
@@ -104,17 +116,53 @@ impl Inner {
             self.steps.push(Step::Delete { kind, sync_directory });
         }
     }
+
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let rest = path.as_os_str().as_encoded_bytes().strip_prefix(self.store.as_os_str().as_encoded_bytes())?;
+        Kind::ALL.into_iter().find(|kind| kind.suffix().as_bytes() == rest)
+    }
+
+    /// Whether the process lives to do one more operation.
+    fn lives(&mut self) -> bool {
+        match &mut self.death {
+            None => true,
+            Some(Death { is_dead: true, .. }) => false,
+            Some(Death { operations_left: 0, .. }) => {
+                self.die();
+                false
+            }
+            Some(death) => {
+                death.operations_left -= 1;
+                true
+            }
+        }
+    }
+
+    /// A process that is killed leaves its files as the system has them, synced or not.
+    fn die(&mut self) {
+        let Some(death) = &mut self.death else { return };
+        death.is_dead = true;
+        for kind in &self.there {
+            let bytes = std::fs::read(kind.beside(&self.store)).unwrap_or_default();
+            std::fs::write(kind.beside(&death.leave_at), bytes).expect("room for the files of a killed process");
+        }
+    }
 }
 
 impl Recorder {
     /// For the store at `path`, beside which some of its files are already.
     pub fn new(path: &Path, there: impl IntoIterator<Item = Kind>) -> Self {
-        let inner = Inner { there: there.into_iter().collect(), ..Inner::default() };
-        Self { store: path.to_owned(), inner: Mutex::new(inner) }
+        Self(Mutex::new(Inner {
+            store: path.to_owned(),
+            steps: Vec::new(),
+            there: there.into_iter().collect(),
+            fresh: HashSet::new(),
+            death: None,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was recorded so far, taken out.
@@ -136,9 +184,36 @@ impl Recorder {
         }
     }
 
-    fn kind(&self, path: &Path) -> Option<Kind> {
-        let rest = path.as_os_str().as_encoded_bytes().strip_prefix(self.store.as_os_str().as_encoded_bytes())?;
-        Kind::ALL.into_iter().find(|kind| kind.suffix().as_bytes() == rest)
+    /// The process counts as killed after so many more operations: its files, as they are then, are left for a store at
+    /// `leave_at`, and what it does afterwards to its own has never happened.
+    pub fn kill(&self, operations_left: u32, leave_at: &Path) {
+        self.lock().death = Some(Death { operations_left, leave_at: leave_at.to_owned(), is_dead: false });
+    }
+
+    /// The process is killed now, if it was not before.
+    pub fn die(&self) {
+        let mut inner = self.lock();
+        if inner.death.as_ref().is_some_and(|death| !death.is_dead) {
+            inner.die();
+        }
+    }
+
+    /// Goes on with what the killed process has left.
+    pub fn go_on(&self) {
+        let mut inner = self.lock();
+        inner.fresh.clear();
+        if let Some(death) = inner.death.take() {
+            inner.store = death.leave_at;
+        }
+    }
+
+    fn note(&self, path: &Path, note: impl FnOnce(&mut Inner, Kind)) {
+        let mut inner = self.lock();
+        if let Some(kind) = inner.kind(path)
+            && inner.lives()
+        {
+            note(&mut inner, kind);
+        }
     }
 
     /// Records what the core does past SQLite; for `harness::watch`.
@@ -147,18 +222,11 @@ impl Recorder {
     /// None: everything passes.
     pub fn event(&self, event: &Event<'_>) -> io::Result<()> {
         match *event {
-            Event::Write { path, offset, bytes } => {
-                if let Some(kind) = self.kind(path) {
-                    let mut inner = self.lock();
-                    inner.make(kind);
-                    inner.steps.push(Step::Write { kind, offset, bytes: bytes.to_vec() });
-                }
-            }
-            Event::Remove(path) => {
-                if let Some(kind) = self.kind(path) {
-                    self.lock().delete(kind, false);
-                }
-            }
+            Event::Write { path, offset, bytes } => self.note(path, |inner, kind| {
+                inner.make(kind);
+                inner.steps.push(Step::Write { kind, offset, bytes: bytes.to_vec() });
+            }),
+            Event::Remove(path) => self.note(path, |inner, kind| inner.delete(kind, false)),
             _ => {}
         }
         Ok(())
@@ -168,36 +236,24 @@ impl Recorder {
 impl Observer for Recorder {
     fn before(&self, op: &Op<'_>) -> Result<(), c_int> {
         match *op {
-            Op::Open(file) => {
-                if let Some(kind) = self.kind(&file.path) {
-                    let mut inner = self.lock();
-                    inner.make(kind);
-                    if file.flags & ffi::SQLITE_OPEN_CREATE != 0 && matches!(kind, Kind::Log | Kind::Journal) {
-                        inner.fresh.insert(file.handle);
-                    }
+            Op::Open(file) => self.note(&file.path, |inner, kind| {
+                inner.make(kind);
+                if file.flags & ffi::SQLITE_OPEN_CREATE != 0 && matches!(kind, Kind::Log | Kind::Journal) {
+                    inner.fresh.insert(file.handle);
                 }
-            }
-            Op::Write { file, offset, bytes } => {
-                if let Some(kind) = self.kind(&file.path) {
-                    self.lock().steps.push(Step::Write { kind, offset, bytes: bytes.to_vec() });
-                }
-            }
+            }),
+            Op::Write { file, offset, bytes } => self.note(&file.path, |inner, kind| {
+                inner.steps.push(Step::Write { kind, offset, bytes: bytes.to_vec() });
+            }),
             Op::Truncate { file, size } => {
-                if let Some(kind) = self.kind(&file.path) {
-                    self.lock().steps.push(Step::Size { kind, size });
-                }
+                self.note(&file.path, |inner, kind| inner.steps.push(Step::Size { kind, size }));
             }
-            Op::Sync { file, .. } => {
-                if let Some(kind) = self.kind(&file.path) {
-                    let mut inner = self.lock();
-                    let directory = inner.fresh.remove(&file.handle);
-                    inner.steps.push(Step::Sync { kind, directory });
-                }
-            }
+            Op::Sync { file, .. } => self.note(&file.path, |inner, kind| {
+                let directory = inner.fresh.remove(&file.handle);
+                inner.steps.push(Step::Sync { kind, directory });
+            }),
             Op::Delete { path, sync_directory } => {
-                if let Some(kind) = self.kind(path) {
-                    self.lock().delete(kind, sync_directory);
-                }
+                self.note(path, |inner, kind| inner.delete(kind, sync_directory));
             }
             _ => {}
         }

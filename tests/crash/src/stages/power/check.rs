@@ -59,17 +59,17 @@ pub(super) fn check(dir: &Path, life: &Life, cut: &Cut, random: &mut fastrand::R
     Ok(verdict)
 }
 
-/// The store must be as it was after an operation: no earlier one than the last that was acknowledged, no later one than that
-/// which was under way.
+/// The store must be as it was after one of the operations that may have been the last.
 fn judge(found: &Model, life: &Life, cut: &Cut) -> Result<Verdict, Failure> {
-    let known = &life.states[cut.acknowledged];
+    let known = &life.states[cut.over];
     if found == known {
         return Ok(Verdict { in_flight: false, lost: false });
     }
-    if life.states.get(cut.acknowledged + 1) == Some(found) {
+    let allowed = life.allowed(cut);
+    if life.states[allowed.clone()].contains(found) {
         return Ok(Verdict { in_flight: true, lost: false });
     }
-    let is_prefix = life.states[..cut.acknowledged].contains(found);
+    let is_prefix = life.states[..*allowed.start()].contains(found);
     if is_prefix && !life.flavour.keeps_all() {
         return Ok(Verdict { in_flight: false, lost: true });
     }

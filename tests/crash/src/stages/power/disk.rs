@@ -258,17 +258,18 @@ fn write(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
     bytes[offset..offset + new.len()].copy_from_slice(new);
 }
 
-/// Writes a part: some sectors, or one run of bytes.
+/// Writes a part: some sectors, or one run of bytes. Within a sector, a disk writes from one end towards the other: SQLite relies
+/// on that where it wipes the header of a rollback journal (<https://sqlite.org/atomiccommit.html>, "hardware assumptions").
 fn tear(bytes: &mut Vec<u8>, pending: Pending<'_>, random: &mut fastrand::Rng) {
     let Pending::Write { offset, bytes: new } = pending else {
         return apply(bytes, pending);
     };
     if random.bool() {
-        let (from, to) = (random.usize(..=new.len()), random.usize(..=new.len()));
+        let (one, other) = (random.usize(..=new.len()), random.usize(..=new.len()));
         let (from, to) = match random.u8(..3) {
-            0 => (0, to),
-            1 => (from, new.len()),
-            _ => (from.min(to), from.max(to)),
+            0 => (one, new.len()),
+            1 if (offset + one) / SECTOR < (offset + other) / SECTOR => (one, other),
+            _ => (0, other),
         };
         if from < to {
             write(bytes, offset + from, &new[from..to]);

@@ -5,6 +5,7 @@ mod check;
 mod disk;
 mod life;
 mod workload;
+mod writer;
 
 use self::check::{Verdict, check, held};
 use self::disk::Image;
@@ -12,6 +13,7 @@ use self::life::Life;
 use self::workload::{FLAVOURS, Model, Operation};
 use crate::hold;
 use crate::stage::{Context, Failure, Outcome, Size, Stage};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,8 +42,8 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
     };
     let mut counts = Counts::default();
     let rounds = only.map_or(0..stores, |part| part / PARTS..part / PARTS + 1);
-    for round in rounds {
-        Round { context, round, only }.run(&mut counts)?;
+    for number in rounds {
+        Round { context, number, only }.run(&mut counts)?;
     }
     hold!(
         only.is_some() || counts.lost.load(Ordering::Relaxed) > 0,
@@ -53,7 +55,7 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
 #[derive(Default)]
 struct Counts {
     images: AtomicU64,
-    acknowledged: AtomicU64,
+    over: AtomicU64,
     in_flight: AtomicU64,
     lost: AtomicU64,
     orders: u64,
@@ -64,7 +66,7 @@ impl Counts {
         let mut outcome = Outcome::default();
         let all = [
             ("images", &self.images),
-            ("acknowledged operations looked for in them", &self.acknowledged),
+            ("operations that were over and looked for in them", &self.over),
             ("commits in flight that were there", &self.in_flight),
             ("images that had lost commits, with NORMAL only", &self.lost),
         ];
@@ -79,16 +81,16 @@ impl Counts {
 /// One store and its lives.
 struct Round<'c> {
     context: &'c Context,
-    round: u64,
+    number: u64,
     only: Option<u64>,
 }
 
 impl Round<'_> {
     fn run(&self, counts: &mut Counts) -> Result<(), Failure> {
-        let flavour = FLAVOURS[usize::try_from(self.round)? % FLAVOURS.len()];
-        let (mut base, mut model) = (Image::default(), Model::from([(String::new(), Default::default())]));
-        for number in 0..LIVES {
-            let first = self.round * PARTS + number * CUTS;
+        let flavour = FLAVOURS[usize::try_from(self.number)? % FLAVOURS.len()];
+        let (mut base, mut model) = (Image::default(), Model::from([(String::new(), BTreeMap::new())]));
+        for turn in 0..LIVES {
+            let first = self.number * PARTS + turn * CUTS;
             let told = |failure: Failure| {
                 let Context { size, seed, .. } = self.context;
                 Failure::new(format!("{failure}\nagain: crash stage power {size} {seed} {first}"))
@@ -96,7 +98,7 @@ impl Round<'_> {
             let seed = self.context.random(first).u64(..);
             let dir = self.context.fast_dir.join("writer");
             std::fs::create_dir_all(&dir)?;
-            let record = || Life::record(&dir, flavour, &base, &model, seed);
+            let record = || writer::record(&dir, flavour, &base, &model, seed);
             let life = record().map_err(told)?;
             let again = record().map_err(told)?.fingerprint();
             hold!(again == life.fingerprint(), "part {first}: the same seed has led to other operations on files");
@@ -109,7 +111,7 @@ impl Round<'_> {
                 Some(part) => return self.cut(&life, part, "replay", counts),
                 None => self.cut_all(&life, first, counts)?,
             }
-            if number + 1 < LIVES {
+            if turn + 1 < LIVES {
                 let last = first + CUTS - 1;
                 base = life.cut(&mut self.random(last)).image;
                 model = held(&self.dir("base")?, flavour, &base)?;
@@ -162,7 +164,7 @@ impl Round<'_> {
             Failure::new(format!("{failure}\n{story}\nagain: crash stage power {size} {seed} {part}"))
         })?;
         counts.images.fetch_add(1, Ordering::Relaxed);
-        counts.acknowledged.fetch_add(cut.acknowledged as u64, Ordering::Relaxed);
+        counts.over.fetch_add(cut.over as u64, Ordering::Relaxed);
         counts.in_flight.fetch_add(in_flight.into(), Ordering::Relaxed);
         counts.lost.fetch_add(lost.into(), Ordering::Relaxed);
         Ok(())

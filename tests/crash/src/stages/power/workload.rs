@@ -65,6 +65,8 @@ pub(super) enum Operation {
     Append(String, String),
     Delete(String, String),
     Clear(String, String),
+    /// The process is killed after so many operations on files, at the latest when it has done this.
+    Killed(Box<Operation>, u32),
 }
 
 const SCOPES: [&str; 4] = ["", "a", "b", "a/c"];
@@ -79,7 +81,11 @@ pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Opera
     for _ in 0..random.usize(8..28) {
         match random.u8(..20) {
             0 => all.extend([Operation::Close, Operation::Open]),
-            1 if scopes.len() < SCOPES.len() => {
+            1 => {
+                let last = if random.u8(..4) == 0 { Operation::Close } else { change(random, &scopes, longest) };
+                all.extend([Operation::Killed(Box::new(last), random.u32(..30)), Operation::Open]);
+            }
+            2 if scopes.len() < SCOPES.len() => {
                 let new = SCOPES.into_iter().find(|scope| !scopes.contains(scope)).unwrap_or_default();
                 scopes.push(new);
                 all.push(Operation::Scope(new.into()));
@@ -138,10 +144,10 @@ fn document(text: &str) -> serde_json::Value {
 }
 
 impl Operation {
-    /// Does it; opening, closing and moving the log are the caller's.
+    /// Does it; opening, closing, moving the log and dying are the caller's.
     pub(super) fn run(&self, state: &State) -> Result<(), Error> {
         match self {
-            Self::Open | Self::Close | Self::Checkpoint(_) => {}
+            Self::Open | Self::Close | Self::Checkpoint(_) | Self::Killed(..) => {}
             Self::Scope(path) => drop(scope(state, path)?),
             Self::Set(path, pairs) => {
                 let pairs = pairs.iter().map(|(key, text)| (key, document(text)));
@@ -149,8 +155,8 @@ impl Operation {
             }
             Self::Transact(each) => state.transact(|tx| {
                 for (path, key, text) in each {
-                    let names = path.split('/').filter(|name| !name.is_empty());
-                    let inner = names.fold(Ok(tx.clone()), |tx: Result<_, Error>, name| tx?.scope(name))?;
+                    let mut names = path.split('/').filter(|name| !name.is_empty());
+                    let inner = names.try_fold(tx.clone(), |tx, name| tx.scope(name))?;
                     inner.set(key, document(text))?;
                 }
                 Ok(())
@@ -170,7 +176,7 @@ impl Operation {
         };
         match self {
             Self::Open => drop(model.entry(String::new()).or_default()),
-            Self::Close | Self::Checkpoint(_) => {}
+            Self::Close | Self::Checkpoint(_) | Self::Killed(..) => {}
             Self::Scope(path) => drop(model.entry(path.clone()).or_default()),
             Self::Set(path, pairs) => {
                 for (key, text) in pairs {
@@ -208,7 +214,7 @@ pub(super) fn dump(state: &State) -> Result<Model, Error> {
         let mut keys = BTreeMap::new();
         for item in scope.items("*")? {
             let (key, entry) = item?;
-            keys.insert(key.to_string(), (entry.document().text().into(), entry.version()));
+            keys.insert(key, (entry.document().text().into(), entry.version()));
         }
         model.insert(path.to_owned(), keys);
         for name in scope.scopes()? {
