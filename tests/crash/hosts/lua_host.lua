@@ -17,7 +17,7 @@ end
 local kit = require "lua_host_kit"
 
 local GROUPS = { "collect", "raising", "endings", "hostile" }
-local ROUNDS = { small = 1, middle = 14, long = 14 * 40 }
+local ROUNDS = { small = 1, middle = 12, long = 12 * 40 }
 
 local size = os.getenv("CRASH_SIZE") or "small"
 local seed = os.getenv("CRASH_SEED") or "1"

@@ -2,7 +2,7 @@
 -- the one they asked for, and stderr has nothing that should not be there.
 local kit = require "lua_host_kit"
 
-local CHILDREN = 20
+local CHILDREN = 13
 
 local PLACES = {
   "main", "coroutine", "modify", "transact", "nested", "iterate", "explicit", "finalizer", "metamethod", "handler", "hook", "sort",
