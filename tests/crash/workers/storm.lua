@@ -69,7 +69,7 @@ end
 
 function DO.delete(own, key) return own:delete(key) and 1 or 0 end
 function DO.clear(own, pattern) return own:clear(pattern) end
-function DO.child(own, name, key, tag) return own:scope(name):set(key, filled(tag, "0")) end
+function DO.child(own, inner, key, tag) return own:scope(inner):set(key, filled(tag, "0")) end
 
 function DO.reopen()
   state:close()
