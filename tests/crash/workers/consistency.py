@@ -1,7 +1,7 @@
 """The Python worker of the stages that record histories: ``STAGE STORE OPTIONS ID SEED CALLS JOURNAL``.
 
 It makes the calls that ``src/stages/linear/work.rs`` and ``src/stages/serial/work.rs`` make, and writes what it was
-told as ``src/check/journal.rs`` reads it: a line for each call, and one more before each call that may change something.
+told as ``src/check/journal.rs`` reads it: a line for each call, and one more before each that may change something.
 """
 
 from __future__ import annotations
