@@ -337,4 +337,28 @@ mod tests {
         assert_eq!(disk.cut(Survival::Nothing, &mut random), Image::default());
         assert!(disk.cut(Survival::Everything, &mut random).file(Kind::Log).is_some());
     }
+
+    #[test]
+    fn within_a_sector_a_write_is_torn_from_one_end() {
+        let steps = [
+            Step::Make(Kind::Journal),
+            Step::Write { kind: Kind::Journal, offset: 100, bytes: vec![1; 28] },
+            Step::Sync { kind: Kind::Journal, directory: true },
+            Step::Write { kind: Kind::Journal, offset: 100, bytes: vec![2; 28] },
+        ];
+        let mut disk = Disk::default();
+        for step in &steps {
+            disk.step(step);
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut torn = 0;
+        for _ in 0..300 {
+            let image = disk.cut(Survival::Prefix, &mut random);
+            let bytes = image.file(Kind::Journal).expect("its name is synced");
+            let changes = bytes[100..].windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(changes <= 1, "{:?}", &bytes[100..]);
+            torn += changes;
+        }
+        assert!(torn > 0);
+    }
 }
