@@ -17,6 +17,7 @@ pub enum Told {
     Clear,
 }
 
+#[allow(clippy::unnecessary_wraps)] // what the cache takes
 fn entry(value: i64) -> Option<Arc<Entry>> {
     Some(Arc::new(Entry::pending(Document::trusted(value.to_string()), value)))
 }

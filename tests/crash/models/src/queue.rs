@@ -92,15 +92,12 @@ fn run<const ROOM: usize, const GROUP: usize, const GROUPS: usize>(callers: &'st
     let mut told = Vec::new();
     for (requests, answers) in callers.iter().zip(answers) {
         for (request, answer) in requests.iter().zip(answers) {
-            match answer {
-                Some(answer) => {
-                    assert_eq!(answer, *request, "the answer of another request");
-                    told.push(answer);
-                }
-                None => {
-                    let excused = in_groups_with_poison || *request == IMPATIENT;
-                    assert!(excused, "request {request} has no answer for no reason");
-                }
+            if let Some(answer) = answer {
+                assert_eq!(answer, *request, "the answer of another request");
+                told.push(answer);
+            } else {
+                let excused = in_groups_with_poison || *request == IMPATIENT;
+                assert!(excused, "request {request} has no answer for no reason");
             }
         }
     }

@@ -2,8 +2,8 @@
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
-use std::sync::LockResult;
 use std::sync::atomic::Ordering;
+use std::sync::{LockResult, PoisonError};
 use std::time::Duration;
 
 /// Std's form of a thread's own variable, for a thread of the model.
@@ -38,7 +38,7 @@ impl Condvar {
         _: Duration,
     ) -> LockResult<Option<MutexGuard<'a, T>>> {
         if self.timed_out.swap(true, Ordering::Relaxed) {
-            return Ok(self.wait(guard).ok());
+            return self.wait(guard).map(Some).map_err(|poisoned| PoisonError::new(Some(poisoned.into_inner())));
         }
         drop(guard);
         Ok(None)
