@@ -59,6 +59,17 @@ def test_a_flag_of_another_type_is_refused_by_its_name(state: State) -> None:
             list(listing(reverse="x"))  # type: ignore[arg-type]
 
 
+def test_what_an_iterable_of_keys_raises_is_raised(state: State) -> None:
+    class Keys:
+        def __iter__(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        state.get_many(Keys())
+    with pytest.raises(ZeroDivisionError):
+        state.get_many(str(1 // n) for n in range(1))
+
+
 def test_a_number_of_attempts_is_refused_with_the_range_that_it_has(state: State) -> None:
     for attempts in (-1, 0, 2**32):
         with pytest.raises(ValueError, match=rf"attempts takes an int from 1 to 2\*\*32 - 1, not {attempts}"):

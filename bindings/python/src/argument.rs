@@ -190,7 +190,7 @@ impl FromPyObject<'_, '_> for Keys {
         let keys = object
             .try_iter()
             .map_err(|error| if error.is_instance_of::<PyTypeError>(object.py()) { takes() } else { error })?;
-        keys.map(|key| backed(&key?)).collect::<PyResult<_>>().map(Self)
+        value::items(keys)?.iter().map(backed).collect::<PyResult<_>>().map(Self)
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) use write::document;
 
 use llmspell_state_persistence::Entry;
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 use pyo3::{Borrowed, ffi};
 use template::Template;
 
@@ -69,7 +70,16 @@ fn template(entry: &Entry) -> Option<&Template> {
 
 /// The members of a mapping as they are now. An `items()` that gives anything but pairs raises.
 pub(crate) fn pairs<'py>(mapping: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    mapping.call_method0("items")?.try_iter()?.map(|pair| pair?.extract()).collect()
+    items(mapping.call_method0("items")?.try_iter()?)?.into_iter().map(|pair| pair.extract()).collect()
+}
+
+/// What an iterator gives. To `collect` it would also ask for its length, and an exception in there would get lost.
+pub(crate) fn items(iterator: Bound<'_, PyIterator>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let mut items = Vec::new();
+    for item in iterator {
+        items.push(item?);
+    }
+    Ok(items)
 }
 
 /// Whether an object is a mapping by `collections.abc`.

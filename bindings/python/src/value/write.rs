@@ -253,7 +253,7 @@ impl<'py> Walk<'_, 'py> {
             return self.mapping(object);
         }
         if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
-            let items = object.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            let items = super::items(object.try_iter()?)?;
             return self.list(&PyList::new(py, items)?);
         }
         if object.is_instance(kinds.day.bind(py))? || object.is_instance(kinds.time.bind(py))? {
