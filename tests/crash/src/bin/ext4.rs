@@ -1,5 +1,5 @@
-//! The writer of the `ext4` stage: `ext4 CONFIG BOOT`, the settings as JSON. Writes from several threads until it dies, and tells
-//! every acknowledgement on its output.
+//! The writer of the `ext4` stage: `ext4 CONFIG BOOT`, the settings as JSON. Writes from several threads until it dies,
+//! and tells every acknowledgement on its output.
 
 use crash::stages::ext4::{THREADS, fill, pair};
 use llmspell_state_persistence::{State, harness};

@@ -1,7 +1,7 @@
 //! Power loss on a real file system: ext4 on a loop device, shut down in the middle of everything.
 //!
-//! The shutdown drops what the file system has not written, as a power cut does; mounting again replays its journal. The
-//! writer is stopped before: nothing that it says later can be meant.
+//! The shutdown drops what the file system has not written, as a power cut does; mounting again replays its journal.
+//! The writer is stopped before: nothing that it says later can be meant.
 
 use crate::hold;
 use crate::stage::{Context, Failure, Outcome, Size, Stage};
@@ -77,7 +77,7 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
         Cut { disk: &disk, number, random: context.random(number) }.run(&mut found).map_err(|failure| {
             let Context { size, seed, .. } = context;
             Failure::new(format!(
-                "cut {number}: {failure}\nagain, though never quite the same: crash stage ext4 {size} {seed}"
+                "cut {number}: {failure}\nagain, though never quite the same: scripts/crash.sh stage ext4 {size} {seed}"
             ))
         })?;
     }
@@ -167,7 +167,8 @@ fn own_mounts() -> io::Result<()> {
 }
 
 fn command(program: &str, arguments: &[&Path]) -> io::Result<()> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
+    let failed = |error: io::Error| io::Error::other(format!("{program}: {error}"));
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }

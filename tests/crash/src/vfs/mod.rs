@@ -70,7 +70,8 @@ unsafe impl Send for Vfs {}
 unsafe impl Sync for Vfs {}
 
 impl Vfs {
-    /// Registers a VFS of that name, which nobody has used before. It is not the default one; `harness::use_vfs` names it.
+    /// Registers a VFS of that name, which nobody has used before. It is not the default one: `harness::use_vfs` names
+    /// it.
     #[allow(unsafe_code)]
     pub fn register(name: &str) -> &'static Self {
         let name = CString::new(name).expect("a name without zeroes");

@@ -258,8 +258,9 @@ fn write(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
     bytes[offset..offset + new.len()].copy_from_slice(new);
 }
 
-/// Writes a part: some sectors, or one run of bytes. Within a sector, a disk writes from one end towards the other: SQLite relies
-/// on that where it wipes the header of a rollback journal (<https://sqlite.org/atomiccommit.html>, "hardware assumptions").
+/// Writes a part: some sectors, or one run of bytes. Within a sector, a disk writes from one end towards the other:
+/// SQLite relies on that where it wipes the header of a rollback journal
+/// (<https://sqlite.org/atomiccommit.html>, "Hardware Assumptions").
 fn tear(bytes: &mut Vec<u8>, pending: Pending<'_>, random: &mut fastrand::Rng) {
     let Pending::Write { offset, bytes: new } = pending else {
         return apply(bytes, pending);

@@ -89,10 +89,10 @@ impl Life {
         Cut { image: disk.cut(survival, random), over, after, survival }
     }
 
-    /// The states, by number, in which a store with `FULL` may be after a cut: no earlier one than the newest commit that was
-    /// acknowledged has led to, no later one than what was under way would have.
+    /// The states, by number, in which a store with `FULL` may be after a cut: no earlier one than the newest commit
+    /// that was acknowledged has led to, no later one than what was under way would have.
     ///
-    /// A commit of a process that was killed while it waited for the sync may be there or not, until another one is synced.
+    /// A commit of a process that was killed before the sync may be there or not, until another one is synced.
     pub(super) fn allowed(&self, cut: &Cut) -> RangeInclusive<usize> {
         let is_over = |step: &&Step| match step {
             Step::Acknowledged { operation, committed } => *committed && *operation < cut.over,

@@ -1,5 +1,5 @@
-//! Power loss, simulated: a writer's every write and sync is recorded, then the power is cut anywhere, and what was not
-//! synced reaches the disk in any part, order and tear. Every image must open, and hold every acknowledged commit, whole.
+//! Power loss, simulated: a writer's every write and sync is recorded, then the power is cut anywhere, and what was
+//! not synced reaches the disk in any part, order and tear. Every image must open, and hold every acknowledged commit.
 
 mod check;
 mod disk;
@@ -93,7 +93,7 @@ impl Round<'_> {
             let first = self.number * PARTS + turn * CUTS;
             let told = |failure: Failure| {
                 let Context { size, seed, .. } = self.context;
-                Failure::new(format!("{failure}\nagain: crash stage power {size} {seed} {first}"))
+                Failure::new(format!("{failure}\nagain: scripts/crash.sh stage power {size} {seed} {first}"))
             };
             let seed = self.context.random(first).u64(..);
             let dir = self.context.fast_dir.join("writer");
@@ -161,7 +161,7 @@ impl Round<'_> {
         let Verdict { in_flight, lost } = check(&self.dir(dir)?, life, &cut, &mut random).map_err(|failure| {
             let Context { size, seed, .. } = self.context;
             let story = life.story(&cut);
-            Failure::new(format!("{failure}\n{story}\nagain: crash stage power {size} {seed} {part}"))
+            Failure::new(format!("{failure}\n{story}\nagain: scripts/crash.sh stage power {size} {seed} {part}"))
         })?;
         counts.images.fetch_add(1, Ordering::Relaxed);
         counts.over.fetch_add(cut.over as u64, Ordering::Relaxed);

@@ -18,12 +18,13 @@ const fn flavour(name: &'static str, sync_mode: SyncMode, exclusive: bool, wal: 
     Flavour { name, sync_mode, exclusive, wal }
 }
 
+/// One after the other; the default is there twice.
 pub(super) const FLAVOURS: &[Flavour] = &[
     flavour("shared, FULL", SyncMode::Full, false, true),
     flavour("exclusive, FULL", SyncMode::Full, true, true),
     flavour("rollback journal, FULL", SyncMode::Full, true, false),
     flavour("shared, NORMAL", SyncMode::Normal, false, true),
-    flavour("shared, FULL, again", SyncMode::Full, false, true),
+    flavour("shared, FULL", SyncMode::Full, false, true),
     flavour("exclusive, NORMAL", SyncMode::Normal, true, true),
 ];
 
