@@ -20,6 +20,8 @@ pub struct Worker {
     pub calls: usize,
     /// Whether it may be killed: then it makes no change whose answer must be known to know the change.
     pub mortal: bool,
+    /// Bytes that are written beside each value.
+    pub padding: usize,
     written: i64,
 }
 
@@ -27,7 +29,7 @@ impl Worker {
     /// A worker that has done nothing yet.
     pub fn new(id: u32, seed: u64, calls: usize, mortal: bool) -> Self {
         let seed = seed.wrapping_add(u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Self { id, random: fastrand::Rng::with_seed(seed), calls, mortal, written: 0 }
+        Self { id, random: fastrand::Rng::with_seed(seed), calls, mortal, padding: 0, written: 0 }
     }
 
     /// A value that nobody else writes.
@@ -62,6 +64,8 @@ pub struct Round {
     pub kills: u32,
     /// Calls of each worker.
     pub calls: usize,
+    /// Bytes that threads write beside each value, uncompressed: reading and keeping them takes time.
+    pub padding: usize,
 }
 
 impl Round {
@@ -71,6 +75,7 @@ impl Round {
         options.insert("sync_mode".into(), json!(self.sync_mode));
         options.insert("cache_size_mb".into(), json!(self.cache_size_mb));
         options.insert("exclusive".into(), json!(self.exclusive));
+        options.insert("enable_compression".into(), json!(self.padding == 0));
         options
     }
 
@@ -95,10 +100,11 @@ impl Round {
         let mut calls = Vec::new();
         std::thread::scope(|scope| -> Result<(), Failure> {
             let work_here = |id| {
-                let (state, calls) = (&state, self.calls);
+                let (state, calls, padding) = (&state, self.calls, self.padding);
                 scope.spawn(move || -> Result<Vec<T>, Failure> {
                     let mut told = Vec::new();
-                    work(state, &mut Worker::new(id, seed, calls, false), &mut told)?;
+                    let mut worker = Worker { padding, ..Worker::new(id, seed, calls, false) };
+                    work(state, &mut worker, &mut told)?;
                     for call in &mut told {
                         *call.worker() = id;
                     }

@@ -43,7 +43,12 @@ impl Log {
             };
             let value = match text.filter(|text| !text.is_empty()).map(std::str::from_utf8) {
                 None => None,
-                Some(text) => Some(text?.parse()?),
+                // A value, or an array of it and what only takes up room.
+                Some(text) => {
+                    let text = text?;
+                    let number = text.trim_start_matches('[').split_once(',').map_or(text, |(number, _)| number);
+                    Some(number.parse()?)
+                }
             };
             let key = if scope.is_empty() { key } else { format!("{scope}/{key}") };
             // Of several changes of a key in one commit, only the last was ever seen.

@@ -27,7 +27,8 @@ fn rounds(context: &Context) -> Vec<Round> {
         threads: 4,
         programs: vec!["rust"; 2],
         kills: 0,
-        calls: context.size.of(5_000, 40_000),
+        calls: context.size.of(4_500, 40_000),
+        padding: 0,
     };
     let alone = Round { exclusive: true, programs: vec![], threads: 6, ..shared.clone() };
     let mut rounds = vec![
@@ -35,7 +36,9 @@ fn rounds(context: &Context) -> Vec<Round> {
         Round { cache_size_mb: 0, threads: 2, sync_mode: SyncMode::Normal, ..shared.clone() },
         Round { cache_size_mb: 1, kills: context.size.of(4, 25), ..shared.clone() },
         Round { cache_size_mb: 1, ..alone.clone() },
-        Round { cache_size_mb: 0, sync_mode: SyncMode::Normal, ..alone },
+        Round { cache_size_mb: 0, sync_mode: SyncMode::Normal, ..alone.clone() },
+        // Reading such a value takes so long that others write it meanwhile.
+        Round { cache_size_mb: 1, padding: 100_000, calls: context.size.of(400, 2_000), ..alone },
     ];
     if context.size == crate::Size::Middle {
         let scripts = vec!["rust", "python", "luajit"];

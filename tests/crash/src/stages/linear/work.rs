@@ -7,6 +7,7 @@ use crate::check::journal::Record;
 use crate::check::log::BULK;
 use crate::check::single::{Found, Op, What};
 use llmspell_state_persistence::{Document, Entry, Error, ErrorKind, Number, State};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The keys: four that hold what was written last, and two that are counted up.
@@ -24,8 +25,12 @@ pub(super) fn prepare(state: &State) -> Result<(), Failure> {
     Ok(())
 }
 
+fn number(value: &Value) -> i64 {
+    value.get(0).unwrap_or(value).as_i64().unwrap_or(-1)
+}
+
 fn found(entry: Option<&Arc<Entry>>) -> Option<Found> {
-    entry.map(|entry| (entry.value().as_i64().unwrap_or(-1), Some(entry.version())))
+    entry.map(|entry| (number(&entry.value()), Some(entry.version())))
 }
 
 /// Makes the worker's calls.
@@ -82,7 +87,7 @@ impl Calls<'_> {
         match self.worker.random.u8(0..10) {
             0..3 => {
                 let value = state.get(name)?;
-                self.done(span, What::Read(key, value.map(|value| (value.as_i64().unwrap_or(-1), None))))
+                self.done(span, What::Read(key, value.map(|value| (number(&value), None))))
             }
             3..5 => {
                 let entry = state.entry(name)?;
@@ -133,31 +138,35 @@ impl Calls<'_> {
 
     fn write(&mut self, known: &mut [u64]) -> Result<(), Failure> {
         let (state, key, name, value) = (self.state, self.key, self.name(), self.worker.value());
+        let padded = match self.worker.padding {
+            0 => json!(value),
+            padding => json!([value, "x".repeat(padding)]),
+        };
         let wrote = |version, expected| What::Write { key, value, version, expected };
         let span = self.trying(wrote(None, None))?;
         let done = match self.worker.random.u8(0..7) {
-            0..2 => wrote(Some(state.set(name, value)?), None),
-            2..4 => match state.set_if(name, value, known[key]) {
+            0..2 => wrote(Some(state.set(name, &padded)?), None),
+            2..4 => match state.set_if(name, &padded, known[key]) {
                 Ok(version) => wrote(Some(version), Some(known[key])),
                 Err(error) if error.kind() == ErrorKind::Conflict => What::Refused(key, known[key]),
                 Err(error) => return Err(error.into()),
             },
             4 => {
-                state.merge(name, value)?;
+                state.merge(name, &padded)?;
                 wrote(None, None)
             }
             5 => {
                 let mut seen = 0;
                 let entry = state.modify::<Error>(name, |entry| {
                     seen = entry.map_or(0, |entry| entry.version());
-                    Document::from_value(&value.into(), state.max_value_bytes())
+                    Document::from_value(&padded, state.max_value_bytes())
                 })?;
                 wrote(Some(entry.version()), Some(seen))
             }
             _ => {
                 let transaction = state.transaction()?;
                 let seen = transaction.entry(name)?.map_or(0, |entry| entry.version());
-                transaction.set(name, value)?;
+                transaction.set(name, &padded)?;
                 match transaction.commit() {
                     Ok(version) => wrote(Some(version), Some(seen)),
                     // Not a refusal of the moment: the key was another between the beginning and the commit.

@@ -27,6 +27,7 @@ fn rounds(context: &Context) -> Vec<Round> {
         programs: vec!["rust"; 2],
         kills: 0,
         calls: context.size.of(600, 5_000),
+        padding: 0,
     };
     let mut rounds = vec![
         shared.clone(),
