@@ -124,4 +124,4 @@ if __name__ == "__main__":
         main()
     except BaseException as error:
         say("x", f"{type(error).__name__}: {error}".replace("\n", " "))
-        raise
+        sys.exit(1)
