@@ -37,8 +37,8 @@ fn rounds(context: &Context) -> Vec<Round> {
         Round { cache_size_mb: 1, kills: context.size.of(4, 25), ..shared.clone() },
         Round { cache_size_mb: 1, ..alone.clone() },
         Round { cache_size_mb: 0, sync_mode: SyncMode::Normal, ..alone.clone() },
-        // Reading such a value takes so long that others write it meanwhile.
-        Round { cache_size_mb: 1, padding: 100_000, calls: context.size.of(400, 2_000), ..alone },
+        // Four such values are more than the cache holds, and while one is read, others write it.
+        Round { cache_size_mb: 1, padding: 300_000, calls: context.size.of(300, 2_000), ..alone },
     ];
     if context.size == crate::Size::Middle {
         let scripts = vec!["rust", "python", "luajit"];
