@@ -233,3 +233,14 @@ fn a_store_that_was_only_in_a_log_that_is_damaged_is_not_made_anew() {
     assert_eq!(State::open(&copy).unwrap_err().kind(), ErrorKind::DataLoss);
     assert_eq!(fs::read(&log).unwrap(), bytes);
 }
+
+#[test]
+fn a_header_that_forbids_writing_is_refused_when_the_store_is_opened() {
+    let (_directory, path) = place();
+    fill(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    // The file format's write version (https://sqlite.org/fileformat2.html, section 1.3).
+    bytes[18] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(State::open(&path).unwrap_err().kind(), ErrorKind::UnknownFormat);
+}

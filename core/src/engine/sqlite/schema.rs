@@ -96,6 +96,10 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
     match numbers {
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(not_a_store(path)),
         Err(e) => Err(from_sqlite("opening the store", e)),
+        // The file was opened for writing, so it is its header that forbids it.
+        Ok(((APPLICATION_ID, FORMAT), _)) if connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) => {
+            refused("has the header of a newer SQLite, or a damaged one".into())
+        }
         Ok(((APPLICATION_ID, FORMAT), _)) => Ok(Found::Store),
         Ok(((APPLICATION_ID, found), _)) => {
             refused(format!("has format {found}; this version reads format {FORMAT}, so use a newer llmspell-state"))
