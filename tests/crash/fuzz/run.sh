@@ -3,7 +3,7 @@
 # installed (it needs no nightly compiler: RUSTC_BOOTSTRAP), by random changes elsewhere. What libFuzzer learns stays in
 # DIR, so that the next call goes on there. The last line is a JSON object of counts.
 #
-# To keep what was learned: run.sh keep DIR [TARGET…] makes the corpora of the smallest set of inputs that covers as much.
+# To keep what was learned: run.sh keep DIR [TARGET…] adds a choice of the inputs that are needed to cover as much.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../../.."

@@ -1,5 +1,5 @@
 //! `fuzz mutate TARGET SECONDS SEED` runs random changes of the corpus; `fuzz unpack TARGET DIR` writes the corpus as one file an
-//! input, as libFuzzer wants it, and `fuzz pack TARGET DIR` makes the corpus of such files, the shortest first.
+//! input, as libFuzzer wants it, and `fuzz pack TARGET DIR` adds such files to the corpus as far as there is room.
 
 use fuzz::{corpus, mutate, target};
 use std::error::Error;
@@ -49,24 +49,25 @@ fn unpack(name: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Adds to what the corpus has already: its first lines were written with a reason.
 fn pack(name: &str, dir: &Path) -> Result<(), Box<dyn Error>> {
-    let mut inputs = Vec::new();
+    let mut found = Vec::new();
     for file in std::fs::read_dir(dir)? {
-        inputs.push(std::fs::read(file?.path())?);
+        found.push(std::fs::read(file?.path())?);
     }
-    inputs.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-    inputs.dedup();
-    let mut bytes = 0;
-    let kept: String = inputs
-        .iter()
-        .filter(|input| !input.is_empty())
-        .take(MOST_INPUTS)
-        .map(|input| corpus::escape(input) + "\n")
-        .take_while(|line| {
-            bytes += line.len();
-            bytes <= MOST_BYTES
-        })
-        .collect();
-    std::fs::write(corpus::path(name), kept)?;
+    found.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+    let mut inputs = corpus::load(name);
+    let mut bytes: usize = inputs.iter().map(Vec::len).sum();
+    // Short ones and long ones: all that are short are alike.
+    let step = found.len().div_ceil(MOST_INPUTS.saturating_sub(inputs.len()).max(1)).max(1);
+    for input in found.into_iter().step_by(step) {
+        if inputs.len() <= MOST_INPUTS && bytes + input.len() <= MOST_BYTES && !inputs.contains(&input) {
+            bytes += input.len();
+            inputs.push(input);
+        }
+    }
+    // The empty one is in every corpus.
+    let lines: String = inputs.iter().skip(1).map(|input| corpus::escape(input) + "\n").collect();
+    std::fs::write(corpus::path(name), lines)?;
     Ok(())
 }
