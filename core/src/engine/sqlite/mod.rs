@@ -233,15 +233,31 @@ impl Shared {
         sharing.wal.check().map(drop)
     }
 
-    /// Opens the write connection anew.
-    fn reopen(&self, writer: &mut Writer, path: &Path) -> Result<()> {
+    /// Opens the write connection anew after a failure, and empties the log: it may hold commits that nobody sees but a
+    /// recovery, or that a failed sync has kept from the disk, and what is moved is synced. Tells whether it was emptied; other
+    /// processes may prevent that, and there is no log without `enable_wal`.
+    fn reopen(&self, writer: &mut Writer, path: &Path) -> Result<bool> {
         let role = if self.sharing.is_some() { Role::Writer } else { Role::Solo };
         let (connection, store_id) = open_writer(Some(path), &self.config, role, writer.mark.as_ref())?;
         if let Some(mark) = &mut writer.mark {
             mark.compare(&store_id, View(&connection).head()?.version, false, path)?;
         }
+        // A log that is not the store's any more is left alone.
+        let emptied = match self.check_files().and_then(|()| checkpoint::empty(&connection)) {
+            Ok(emptied) => emptied && self.config.enable_wal,
+            Err(_) if self.sharing.is_some() => false,
+            Err(e) => return Err(e),
+        };
         writer.connection = Some(connection);
-        Ok(())
+        Ok(emptied)
+    }
+
+    /// The write connection, which is opened anew after a failure that has closed it.
+    fn connected<'w>(&self, writer: &'w mut Writer) -> Result<&'w Connection> {
+        if let (None, false, Some(path)) = (&writer.connection, writer.closed, &self.path) {
+            self.reopen(writer, path)?;
+        }
+        writer.connection.as_ref().ok_or_else(|| Error::closed("the store"))
     }
 }
 
@@ -251,10 +267,7 @@ impl Sqlite {
         let _inside = fork::inside();
         match &self.shared.sharing {
             Some(sharing) => sharing.readers.with(work),
-            None => match &self.shared.lock_writer().connection {
-                Some(connection) => work(connection),
-                None => Err(Error::closed("the store")),
-            },
+            None => work(self.shared.connected(&mut self.shared.lock_writer())?),
         }
     }
 }
@@ -287,8 +300,11 @@ impl Engine for Sqlite {
             };
             run("BEGIN").map_err(|e| from_sqlite("starting a read", e))?;
             let done = work(&View(connection));
-            run("COMMIT").map_err(|e| from_sqlite("ending a read", e))?;
-            done
+            match run("COMMIT") {
+                Ok(_) => done,
+                // SQLite may have ended it by itself when the work failed.
+                Err(e) => done.and(Err(from_sqlite("ending a read", e))),
+            }
         })
     }
 

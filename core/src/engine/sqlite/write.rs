@@ -35,19 +35,18 @@ impl Shared {
     pub(super) fn write(&self, work: WriteWork<'_>) -> Result<(Option<u64>, u32)> {
         let mut writer = self.lock_writer();
         let writer = &mut *writer;
-        if let (None, false, Some(path)) = (&writer.connection, writer.closed, &self.path) {
-            self.reopen(writer, path)?;
-        }
+        self.connected(writer)?;
         let done = self.write_with(writer, work);
         if let Err(error) = &done
             && error.kind() == ErrorKind::DiskFull
             && let Some(ballast) = &self.ballast
         {
-            ballast.release();
             if let Some(connection) = &writer.connection {
-                // A log that starts over takes the next commits without growing.
+                // A log that starts over takes the next commits without growing. Not with the space that was kept back: a long
+                // log would take all of it for the database, and none were left for deleting.
                 let _ = checkpoint::restart(connection);
             }
+            ballast.release();
         }
         done
     }
@@ -173,11 +172,12 @@ impl Shared {
     /// After a COMMIT that failed: tells whether the last row of the commit is there after all. Another process may have
     /// written a row of that number meanwhile, so only the row's check proves that it is ours.
     fn settle(&self, writer: &mut Writer, last: Head, last_check: Option<i64>, error: rusqlite::Error) -> Result<()> {
+        let mut emptied = false;
         // A connection that failed to commit is not trusted any more. A store in memory has no other.
         if let Some(path) = &self.path {
             writer.connection = None;
-            // If that fails, the next write tries again.
-            let _ = self.reopen(writer, path);
+            // If that fails, the next call tries again.
+            emptied = self.reopen(writer, path).unwrap_or(false);
             harness::point("settle.reopened");
         }
         let mut found = None;
@@ -188,15 +188,19 @@ impl Shared {
             })
         });
         let code = error.sqlite_error().map_or(0, |error| error.extended_code);
-        // What is read may come from memory, and after a failed sync the disk may never get it.
-        let synced = !matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
-        let disk_full = code == ffi::SQLITE_FULL;
+        // What is read may come from memory, and after a failed sync the disk may never get it; what was moved out of the log has
+        // been synced anew.
+        let synced = emptied || !matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
+        // A full disk leaves the log without the end of the commit. A journal may be ended all the same, which only a row tells.
+        let disk_full = code == ffi::SQLITE_FULL && (self.config.enable_wal || last_check.is_some());
         match read {
             _ if harness::sabotaged("unknown-is-done") => Ok(()),
             _ if harness::sabotaged("unknown-is-failed") => Err(from_sqlite("committing", error)),
             Some(Ok(_)) if synced && last_check.is_some() && found == last_check => Ok(()),
             // Another commit has taken the place, or the pages were never written.
-            Some(Ok(there)) if (there && found != last_check) || disk_full => Err(from_sqlite("committing", error)),
+            Some(Ok(there)) if (there && found != last_check) || emptied && last_check.is_some() || disk_full => {
+                Err(from_sqlite("committing", error))
+            }
             _ => Err(Error::new(
                 ErrorKind::CommitUnknown,
                 format!("it is unknown whether the commit is stored ({error}); read the key again to know"),
