@@ -83,6 +83,23 @@ fn what_is_not_a_store_is_refused_and_left_as_it_was() {
 }
 
 #[test]
+fn a_power_cut_in_the_first_write_leaves_a_file_that_opens() {
+    let (_directory, path) = place();
+    fs::write(&path, b"SQLite form").unwrap();
+    assert_eq!(kind(State::open(&path)), Some(ErrorKind::UnknownFormat));
+    // A rollback journal that says: the file was empty; sectors of 512 bytes, pages of 4,096.
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    for word in [0_u32, 0x5EED, 0, 512, 4096] {
+        journal.extend(word.to_be_bytes());
+    }
+    journal.resize(512, 0);
+    fs::write(path.with_file_name("agent.db-journal"), journal).unwrap();
+    let state = State::open(&path).unwrap();
+    assert_eq!(state.count("*").unwrap(), 0);
+    state.set("k", json!(1)).unwrap();
+}
+
+#[test]
 fn paths_that_cannot_be_a_store_are_refused_by_name() {
     let (directory, path) = place();
     State::open(&path).unwrap().close().unwrap();

@@ -171,6 +171,16 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }
 
+/// Whether a change of the file at `path` was cut off, which SQLite undoes from the rollback journal: the very first one may
+/// have left less than a header.
+pub(super) fn was_cut_off(path: &Path) -> bool {
+    /// The beginning of every journal (<https://sqlite.org/fileformat.html#the_rollback_journal>).
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let mut found = [0; 8];
+    let read = File::open(beside(path, "-journal")).and_then(|journal| journal.read_exact_at(&mut found, 0));
+    read.is_ok() && found == MAGIC
+}
+
 /// The path of a file that is kept beside the database.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

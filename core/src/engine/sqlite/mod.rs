@@ -154,7 +154,9 @@ fn open_writer(
         // Before SQLite sees it: it would remove the log beside an empty file.
         Some(Ok(metadata)) if metadata.len() == 0 => may_be_made()?,
         // SQLite takes a file that is too short for its header for an empty one.
-        Some(Ok(metadata)) if metadata.len() < file::SHORTEST => return Err(schema::not_a_store(shown)),
+        Some(Ok(metadata)) if metadata.len() < file::SHORTEST && !file::was_cut_off(shown) => {
+            return Err(schema::not_a_store(shown));
+        }
         _ => {}
     }
     let connection = connect(path, config, role).map_err(|e| match e.kind() {
@@ -345,7 +347,9 @@ impl Engine for Sqlite {
         let closed = match connection {
             None => Ok(()),
             Some(connection) => {
-                if self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
+                // On a full disk what space there is belongs to deletions.
+                let room = self.shared.ballast.as_ref().is_none_or(Ballast::is_held);
+                if room && self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.
                     let emptied = checkpoint::empty(&connection).unwrap_or(false);
