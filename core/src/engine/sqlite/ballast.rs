@@ -34,7 +34,8 @@ impl Ballast {
         if size >= limits::BALLAST_BYTES {
             return Ok(true);
         }
-        match self.resize(limits::BALLAST_BYTES) {
+        // Only when as much again is free: what was given up a moment ago must not be taken back from those who delete.
+        match self.resize(2 * limits::BALLAST_BYTES).and_then(|()| self.file.set_len(limits::BALLAST_BYTES)) {
             Ok(()) => Ok(true),
             Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 // It may have taken what little there was.
@@ -43,6 +44,11 @@ impl Ballast {
             }
             Err(e) => Err(failed(e)),
         }
+    }
+
+    /// Whether there is space kept back that could be given.
+    pub(super) fn is_held(&self) -> bool {
+        self.file.metadata().is_ok_and(|found| found.len() > 0)
     }
 
     /// Gives the space back to the disk.

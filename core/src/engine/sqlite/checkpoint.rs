@@ -69,6 +69,10 @@ impl Shared {
     fn checkpoint(&self) -> Result<Progress> {
         let Some(sharing) = &self.sharing else { return Ok(Progress { log: 0, moved: 0 }) };
         let _inside = fork::inside();
+        if self.ballast.as_ref().is_some_and(|ballast| !ballast.is_held()) {
+            // On a full disk what space there is belongs to deletions: moving the log could take all of it.
+            return Ok(Progress { log: 0, moved: 0 });
+        }
         harness::point("checkpoint.begin");
         self.check_files()?;
         let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;

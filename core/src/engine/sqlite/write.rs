@@ -40,6 +40,7 @@ impl Shared {
         if let Err(error) = &done
             && error.kind() == ErrorKind::DiskFull
             && let Some(ballast) = &self.ballast
+            && ballast.is_held()
         {
             if let Some(connection) = &writer.connection {
                 // A log that starts over takes the next commits without growing. Not with the space that was kept back: a long
