@@ -79,11 +79,11 @@ impl Kind {
             (Self::Busy, Op::Lock { .. }) => ffi::SQLITE_BUSY,
             (Self::Busy, Op::ShmLock { flags, .. }) if takes_lock(*flags) => ffi::SQLITE_BUSY,
             (Self::ShmMap, Op::ShmMap { .. }) => ffi::SQLITE_IOERR_SHMMAP,
-            // Where SQLite's own files ask for memory.
-            (
-                Self::Memory,
-                Op::Open(_) | Op::ShmMap { .. } | Op::ShmLock { .. } | Op::Lock { .. } | Op::Read { .. },
-            ) => ffi::SQLITE_IOERR_NOMEM,
+            // Where SQLite's own files ask for memory. Letting a lock go never fails.
+            (Self::Memory, Op::Open(_) | Op::ShmMap { .. } | Op::Lock { .. } | Op::Read { .. }) => {
+                ffi::SQLITE_IOERR_NOMEM
+            }
+            (Self::Memory, Op::ShmLock { flags, .. }) if takes_lock(*flags) => ffi::SQLITE_IOERR_NOMEM,
             _ => return None,
         };
         Some(code)

@@ -114,13 +114,18 @@ fn build(setting: Setting, past: Past, dir: &Path) -> Result<(Disk, State), Fail
 /// Writes of a commit with a journal that do not happen any more.
 const PAGES_OUT: u32 = 3;
 
-/// The files of a store, but for the wal-index and the ballast, of which nothing is left after a crash of the system.
+/// Whether a file means nothing after a crash of the system: the wal-index and the ballast.
+pub(super) fn is_volatile(name: &str) -> bool {
+    name.ends_with("-shm") || name.ends_with("-ballast")
+}
+
+/// The files of a store that mean something after a crash.
 pub(super) fn files_of(dir: &Path) -> Result<Files, Failure> {
     let mut files = Files::new();
     for found in std::fs::read_dir(dir)? {
         let path = found?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with("-shm") && !name.ends_with("-ballast") {
+        if !is_volatile(&name) {
             files.insert(name, std::fs::read(&path)?);
         }
     }

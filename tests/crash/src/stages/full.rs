@@ -1,0 +1,172 @@
+//! A full disk: a small file system in memory, filled through the store, given room, and filled again.
+
+use crate::{Context, Failure, Outcome, Stage, hold};
+use llmspell_state_persistence::{ErrorKind, State, StateConfig, SyncMode, limits};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Rounds of filling and freeing.
+pub(super) const FULL: Stage = Stage {
+    name: "full",
+    what: "A small disk is filled through the store: nothing acknowledged is lost, and reading, deleting, clearing, opening and \
+           closing work on it; with room again, so do writes",
+    long: 1_000,
+    run,
+};
+
+/// The size of the file system, in bytes.
+const SIZE: u64 = 8 << 20;
+/// More refused writes than this in a row, and the disk counts as full.
+const REFUSED: u32 = 3;
+
+fn run(context: &Context) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    for round in 0..context.size.of(3, 120) {
+        if context.only.as_ref().is_some_and(|only| *only != round.to_string()) {
+            continue;
+        }
+        let dir = context.fast_dir.join(format!("disk{round}"));
+        let Some(_mounted) = Mounted::new(&dir)? else {
+            outcome.skipped.push("a file system of its own: only root may mount one".into());
+            return Ok(outcome);
+        };
+        let told = |why: Failure| Failure::new(format!("part {round} of seed {}: {why}", context.seed));
+        Round::new(&dir, round, context.random(round))
+            .and_then(|mut round| round.run(&mut outcome))
+            .map_err(told)?;
+    }
+    Ok(outcome)
+}
+
+/// A file system in memory, gone with the value.
+struct Mounted<'d>(&'d Path);
+
+impl<'d> Mounted<'d> {
+    /// Nothing where that is not allowed.
+    fn new(dir: &'d Path) -> Result<Option<Self>, Failure> {
+        std::fs::create_dir_all(dir)?;
+        let size = format!("size={SIZE}");
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(dir).output();
+        Ok(done.is_ok_and(|done| done.status.success()).then_some(Self(dir)))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        // Lazily: a store that is still open after a failure must not keep the mount.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+/// One store on one disk, and what was acknowledged.
+struct Round {
+    config: StateConfig,
+    filler: PathBuf,
+    random: fastrand::Rng,
+    model: BTreeMap<String, String>,
+    next: u32,
+}
+
+impl Round {
+    fn new(dir: &Path, round: u64, random: fastrand::Rng) -> Result<Self, Failure> {
+        let sync_mode = if round % 2 == 0 { SyncMode::Full } else { SyncMode::Normal };
+        let config = StateConfig { sync_mode, enable_compression: false, ..StateConfig::at(dir.join("store.db")) };
+        let filler = dir.join("filler");
+        // Something else that takes a part of the disk, so that rounds differ.
+        let len = usize::try_from(SIZE / 8 * 3)? + usize::from(u16::MAX) * usize::from(random.clone().u8(0..8));
+        std::fs::write(&filler, vec![1; len])?;
+        Ok(Self { config, filler, random, model: BTreeMap::new(), next: 0 })
+    }
+
+    fn run(&mut self, outcome: &mut Outcome) -> Result<(), Failure> {
+        let state = State::with_config(self.config.clone())?;
+        self.fill(&state)?;
+        self.check(&state, "on a full disk")?;
+        let ballast = self.config.persistence_path.as_ref().map(|path| path.with_extension("db-ballast"));
+        let held = || ballast.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |found| found.len());
+        hold!(held() == 0, "the disk is full, and {} bytes are kept back", held());
+        // The space that was kept back lets it be made smaller.
+        for key in self.some_keys(5) {
+            let deleted = state.delete(&key).map_err(|e| Failure::new(format!("deleting {key} on a full disk: {e}")))?;
+            hold!(deleted, "{key} was not there to be deleted");
+            self.model.remove(&key);
+        }
+        self.check(&state, "after deleting on a full disk")?;
+        state.close()?;
+        let state = State::with_config(self.config.clone())?;
+        self.check(&state, "opened on a full disk")?;
+        let cleared = state.clear("k1*").map_err(|e| Failure::new(format!("clearing on a full disk: {e}")))?;
+        let before = self.model.len();
+        self.model.retain(|key, _| !key.starts_with("k1"));
+        hold!(cleared == (before - self.model.len()) as u64, "{cleared} keys were cleared");
+        self.check(&state, "after clearing on a full disk")?;
+        std::fs::remove_file(&self.filler)?;
+        for _ in 0..10 {
+            self.set(&state, 2_000)?.map_err(|kind| Failure::new(format!("{kind} although there is room")))?;
+        }
+        hold!(held() == limits::BALLAST_BYTES, "there is room, but {} bytes are kept back", held());
+        self.check(&state, "with room")?;
+        state.close()?;
+        let state = State::with_config(self.config.clone())?;
+        self.check(&state, "opened again")?;
+        let report = state.verify()?;
+        hold!(report.problems.is_empty(), "verify: {:?}", report.problems);
+        state.close()?;
+        outcome.count("rounds", 1);
+        outcome.count("writes", u64::from(self.next));
+        Ok(())
+    }
+
+    /// Sets new keys until nothing fits any more.
+    fn fill(&mut self, state: &State) -> Result<(), Failure> {
+        let mut refused = 0;
+        while refused < REFUSED {
+            let most = if refused == 0 { 40_000 } else { 100 };
+            let len = self.random.usize(1..most);
+            match self.set(state, len)? {
+                Ok(()) => {}
+                Err(ErrorKind::DiskFull) => refused += 1,
+                Err(kind) => return Err(Failure::new(format!("a write on a full disk is {kind}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a new key, and notes what is known of it.
+    fn set(&mut self, state: &State, len: usize) -> Result<Result<(), ErrorKind>, Failure> {
+        self.next += 1;
+        let key = format!("k{}", self.next);
+        let value: String = std::iter::repeat_with(|| self.random.alphanumeric()).take(len).collect();
+        match state.set(&key, value.as_str()) {
+            Ok(_) => {
+                self.model.insert(key, value);
+                Ok(Ok(()))
+            }
+            Err(error) if error.kind() == ErrorKind::CommitUnknown => {
+                let found = state.get(&key)?.and_then(|found| found.as_str().map(str::to_owned));
+                hold!(found.as_ref().is_none_or(|found| *found == value), "{key} is half there");
+                self.model.extend(found.map(|found| (key, found)));
+                Ok(Err(ErrorKind::DiskFull))
+            }
+            Err(error) => Ok(Err(error.kind())),
+        }
+    }
+
+    fn some_keys(&mut self, count: usize) -> Vec<String> {
+        let keys: Vec<String> = self.model.keys().cloned().collect();
+        self.random.choose_multiple(keys, count)
+    }
+
+    fn check(&self, state: &State, when: &str) -> Result<(), Failure> {
+        let mut found = BTreeMap::new();
+        for item in state.items("*")? {
+            let (key, entry) = item?;
+            found.insert(key, entry.value().as_str().unwrap_or_default().to_owned());
+        }
+        let missing = self.model.iter().find(|(key, value)| found.get(*key) != Some(value)).map(|(key, _)| key);
+        let extra = found.keys().find(|key| !self.model.contains_key(*key));
+        hold!(missing.is_none() && extra.is_none(), "{when}: missing or wrong {missing:?}, not acknowledged {extra:?}");
+        Ok(())
+    }
+}
