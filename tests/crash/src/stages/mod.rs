@@ -3,6 +3,7 @@
 pub mod damage;
 pub mod ext4;
 mod faults;
+mod full;
 mod hosts;
 pub mod linear;
 mod power;
@@ -15,6 +16,7 @@ use crate::Stage;
 /// Every stage.
 pub const ALL: &[Stage] = &[
     faults::FAULTS,
+    full::FULL,
     hosts::PYTHON,
     hosts::LUA,
     storm::KILLS,

@@ -27,7 +27,7 @@ pub(super) const FAULTS: Stage = Stage {
 };
 
 /// Fault points of the small size.
-const SAMPLE: usize = 1_500;
+const SAMPLE: usize = 400;
 /// Failures after which a run ends.
 const FAILURES: usize = 20;
 /// An operation takes milliseconds.
