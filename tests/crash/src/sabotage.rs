@@ -23,7 +23,28 @@ pub struct Caught {
 }
 
 /// The stages that are most likely to catch a bug; all others follow.
-const LIKELY: &[(&str, &str)] = &[];
+const LIKELY: &[(&str, &str)] = &[
+    ("ack-before-commit", "faults"),
+    ("unknown-is-done", "faults"),
+    ("unknown-is-failed", "faults"),
+    ("half-group", "faults"),
+    ("keep-ballast", "full"),
+    ("no-check", "damage"),
+    ("no-mark", "damage"),
+    ("no-guard", "processes"),
+    ("log-removed-anyway", "processes"),
+    ("no-sync", "power"),
+    ("mark-early", "power"),
+    ("stale-cache", "linear"),
+    ("fill-anyway", "models"),
+    ("lost-increment", "linear"),
+    ("unpublished", "linear"),
+    ("read-two-snapshots", "linear"),
+    ("forget-to-wake", "models"),
+    ("no-reliance", "serial"),
+    ("no-range-reliance", "serial"),
+    ("split-commit", "serial"),
+];
 
 /// Longer than any stage takes in its small size.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The harness of each host language, written in it: exits, forks, signals, garbage collection, hostile scripts.
+//! The parts of the harness that are programs of their own: those in each host language, and the models of single parts.
 
 use crate::stage::{Context, Failure, Outcome, Stage};
 use std::path::Path;
@@ -24,6 +24,15 @@ pub(super) const LUA: Stage = Stage {
         }
         Ok(outcome)
     },
+};
+
+/// Schedules and inputs of single parts of the core.
+pub(super) const MODELS: Stage = Stage {
+    name: "models",
+    what: "every schedule of the commit queue, the cache and closing at preemption bound 3; fuzzing of patterns, values, updates, \
+           rows and settings",
+    long: 1_000_000,
+    run: |context| program(context, "bash", "tests/crash/hosts/models.sh"),
 };
 
 /// Runs a program that ends with status 0 and a last line of counts, as JSON, when everything held.

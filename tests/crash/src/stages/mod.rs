@@ -26,4 +26,5 @@ pub const ALL: &[Stage] = &[
     ext4::EXT4,
     linear::LINEAR,
     serial::SERIAL,
+    hosts::MODELS,
 ];
