@@ -32,9 +32,7 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
             return Ok(outcome);
         };
         let told = |why: Failure| Failure::new(format!("part {round} of seed {}: {why}", context.seed));
-        Round::new(&dir, round, context.random(round))
-            .and_then(|mut round| round.run(&mut outcome))
-            .map_err(told)?;
+        Round::new(&dir, round, context.random(round)).and_then(|mut round| round.run(&mut outcome)).map_err(told)?;
     }
     Ok(outcome)
 }
@@ -88,7 +86,8 @@ impl Round {
         hold!(held() == 0, "the disk is full, and {} bytes are kept back", held());
         // The space that was kept back lets it be made smaller.
         for key in self.some_keys(5) {
-            let deleted = state.delete(&key).map_err(|e| Failure::new(format!("deleting {key} on a full disk: {e}")))?;
+            let deleted =
+                state.delete(&key).map_err(|e| Failure::new(format!("deleting {key} on a full disk: {e}")))?;
             hold!(deleted, "{key} was not there to be deleted");
             self.model.remove(&key);
         }

@@ -113,7 +113,8 @@ impl Case<'_> {
         }
         let first = &hit.first;
         let told = |step: &str, text: String| Failure::new(format!("after the {first} failed, {step}: {text}"));
-        let allowed = self.allowed(expected, fault, &hit, &answer).map_err(|why| told("it answered", why.to_string()))?;
+        let allowed =
+            self.allowed(expected, fault, &hit, &answer).map_err(|why| told("it answered", why.to_string()))?;
         let verdict = match &answer {
             Ok(_) => "done",
             Err(error) => error.kind().name(),
@@ -146,14 +147,19 @@ impl Case<'_> {
         );
         let version = state.set("further", "commit").map_err(again)?;
         let further = live.clone().and("further", "\"commit\"");
-        hold!(version == further.version(), "after the {first} failed, the next version was {version}, not {}", further.version());
+        hold!(
+            version == further.version(),
+            "after the {first} failed, the next version was {version}, not {}",
+            further.version()
+        );
         let same = |found: &Content, step: &str| {
             if *found == further { Ok(()) } else { Err(told(step, further.against(found).to_string())) }
         };
         same(&Content::of(&state).map_err(again)?, "a further write")?;
         if self.setting.is_durable() {
             // What a failed sync has lost must not be in the way of what is synced later.
-            let cut = self.image(&image, &surviving(&ground)).map_err(|why| told("a later power cut", why.to_string()))?;
+            let cut =
+                self.image(&image, &surviving(&ground)).map_err(|why| told("a later power cut", why.to_string()))?;
             same(&cut, "a later power cut")?;
         }
         drop(bench);

@@ -56,7 +56,8 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
     for (setting, past, template) in &templates {
         for operation in operations::ALL.iter().filter(|operation| operation.past == *past) {
             let case = Case { setting: *setting, operation, template };
-            let expected = case.expect(&dir).map_err(|why| Failure::new(format!("{} without a fault: {why}", name(&case))))?;
+            let expected =
+                case.expect(&dir).map_err(|why| Failure::new(format!("{} without a fault: {why}", name(&case))))?;
             cases.push((case, expected));
         }
     }

@@ -1,6 +1,8 @@
 //! Every public operation that may touch the disk, each with what it needs and what it answers.
 
-use llmspell_state_persistence::{Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction};
+use llmspell_state_persistence::{
+    Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
