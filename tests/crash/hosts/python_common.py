@@ -198,8 +198,9 @@ def check_writes(path: Path, lines: list[str]) -> int:
             "write_modified": [state.get("modified", -1)],
         }
         check(state.get("list", []) == list(range(len(state.get("list", [])))), "the list has holes")
-        for n in range(acknowledged.get("write_set", -1) + 1):
-            check(state.get(f"set:{n}") == n, f"set:{n} was acknowledged and is {state.get(f'set:{n}')!r}")
+        for number in range(acknowledged.get("write_set", -1) + 1):
+            value = state.get(f"set:{number}")
+            check(value == number, f"set:{number} was acknowledged and is {value!r}")
     for name, last in found.items():
         least = acknowledged.get(name, -1)
         check(

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,15 @@ def add(path: Path) -> None:
             own.increment("added")
 
 
-def fork(rng: random.Random, work: Callable[[], None], parent: Callable[[], None] = lambda: None) -> None:
+def in_turn(*calls: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
+def fork(rng: random.Random, work: Callable[[], None], parent: Callable[[], object] = lambda: None) -> None:
     """Runs one function in a child and another one in the parent meanwhile.
 
     The child ends there and then, or through all of the frames above and the end of the interpreter.
@@ -222,7 +231,7 @@ def with_listings_half_way(path: Path, rng: random.Random) -> None:
 
     def child() -> None:
         for listing in listings:
-            refused(lambda listing=listing: list(listing), "a listing")
+            refused(partial(list, listing), "a listing")
         add(path)
 
     fork(rng, child)
@@ -316,7 +325,7 @@ def inside_of_transact(path: Path, rng: random.Random) -> None:
 
     def work(tx: Any) -> int:
         tx["mine"] = 1
-        fork(rng, lambda: (refused(lambda: tx.get("mine"), "a transaction"), add(path)))
+        fork(rng, in_turn(lambda: refused(lambda: tx.get("mine"), "a transaction"), lambda: add(path)))
         return 7
 
     assert state.transact(work) == 7
@@ -325,7 +334,11 @@ def inside_of_transact(path: Path, rng: random.Random) -> None:
 
 
 def inside_of_a_hook(path: Path, rng: random.Random) -> None:
-    state = State(path, default=lambda value: (fork(rng, lambda: add(path)), str(value))[1])
+    def text(value: Any) -> str:
+        fork(rng, lambda: add(path))
+        return str(value)
+
+    state = State(path, default=text)
     state.update({"known": 1, "added": 0})
     state["hooked"] = 1j
     assert state["hooked"] == "1j"
@@ -334,7 +347,9 @@ def inside_of_a_hook(path: Path, rng: random.Random) -> None:
 
 def in_another_thread(path: Path, rng: random.Random) -> None:
     state = opened(path)
-    thread = threading.Thread(target=lambda: fork(random.Random(0), lambda: (refuse_all(state), add(path))))
+    thread = threading.Thread(
+        target=fork, args=(random.Random(0), in_turn(lambda: refuse_all(state), lambda: add(path)))
+    )
     thread.start()
     thread.join()
     finish(path, state)
@@ -345,7 +360,7 @@ def while_threads_write(path: Path, rng: random.Random) -> None:
     with writing(state, rng, daemon=False) as stop:
         try:
             for _ in range(FORKS):
-                fork(rng, lambda: (refuse_all(state), add(path)), lambda: state.get("known"))
+                fork(rng, in_turn(lambda: refuse_all(state), lambda: add(path)), lambda: state.get("known"))
         finally:
             stop.set()
         for _ in range(ADDED):
@@ -381,7 +396,7 @@ def and_the_child_forks(path: Path, rng: random.Random) -> None:
     def child() -> None:
         own = State(path)
         own["known"] = 1
-        fork(rng, lambda: (refuse_all(state), refuse_all(own), add(path)))
+        fork(rng, in_turn(lambda: refuse_all(state), lambda: refuse_all(own), lambda: add(path)))
         add(path)
         own.close()
 
@@ -396,7 +411,7 @@ def while_both_write(path: Path, rng: random.Random) -> None:
         for n in range(100):
             state["parent"] = n
 
-    fork(rng, lambda: (add(path), add(path)), parent)
+    fork(rng, in_turn(lambda: add(path), lambda: add(path)), parent)
     assert state["parent"] == 99
     finish(path, state, 2)
 
@@ -424,8 +439,11 @@ def process(path: Path) -> None:
 
 def by_multiprocessing(path: Path, rng: random.Random) -> None:
     state = opened(path)
-    methods = ("fork", "forkserver", "spawn")
-    processes = [multiprocessing.get_context(method).Process(target=process, args=(path,)) for method in methods]
+    processes = [
+        multiprocessing.get_context("fork").Process(target=process, args=(path,)),
+        multiprocessing.get_context("forkserver").Process(target=process, args=(path,)),
+        multiprocessing.get_context("spawn").Process(target=process, args=(path,)),
+    ]
     for one in processes:
         one.start()
         say("forked")

@@ -63,12 +63,16 @@ def mixed(state: State, rng: random.Random, counts: Counter[str], inside: Callab
     def add_in(tx: Any) -> None:
         tx[verb] = add(tx.get(verb))
 
+    def one(_: object) -> int:
+        inside()
+        return 1
+
     if verb == "modified":
         state.modify(verb, add)
     elif verb == "transacted":
         state.transact(add_in, attempts=1000)
     elif verb == "hooked":
-        state.set(f"hooked:{threading.get_ident()}:{counts[verb]}", object(), default=lambda _: (inside(), 1)[1])
+        state.set(f"hooked:{threading.get_ident()}:{counts[verb]}", object(), default=one)
         state.increment(verb)
     else:
         state.transact(lambda tx: tx.modify(verb, add), attempts=1000)
@@ -206,7 +210,7 @@ def under_a_tracer(path: Path, rng: random.Random) -> None:
     with State(path, sync_mode="NORMAL") as state:
         threading.settrace(tracer)
         counts = together(work, rng)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         threading.setprofile(lambda *_: state.get("modified"))
         counts += together(work, rng)
         threading.setprofile(None)
