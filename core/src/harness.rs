@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A step that the harness may watch, fail, or die at.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "harness"), allow(dead_code))]
+#[cfg_attr(not(feature = "harness"), expect(dead_code, reason = "nobody watches then"))]
 pub enum Event<'a> {
     /// A named point; see [`POINTS`].
     Point(&'static str),

@@ -1,7 +1,7 @@
 //! What the store does with its files: modes, foreign and damaged content, and other users of the same file.
 
 use llmspell_state_persistence::{Entry, Error, ErrorKind, State, StateConfig, SyncMode};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OpenFlags, params};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,9 +26,14 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+/// A connection of its own that writes pages as a store does, with their checks.
+fn connect(path: &Path) -> Connection {
+    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), "llmspell-state").unwrap()
+}
+
 /// Changes a closed store behind its back.
 fn tamper(path: &Path, sql: &str) {
-    let connection = Connection::open(path).unwrap();
+    let connection = connect(path);
     assert!(connection.execute(sql, []).unwrap() > 0, "{sql} changed nothing");
 }
 
@@ -68,7 +73,7 @@ fn what_is_not_a_store_is_refused_and_left_as_it_was() {
     Connection::open(&unnamed).unwrap().execute_batch("CREATE TABLE notes (id)").unwrap();
     let newer = directory.path().join("newer.db");
     State::open(&newer).unwrap().close().unwrap();
-    Connection::open(&newer).unwrap().execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 99").unwrap();
+    connect(&newer).execute_batch("PRAGMA journal_mode = DELETE; PRAGMA user_version = 99").unwrap();
     let text = directory.path().join("text.db");
     fs::write(&text, "just some text, longer than the header of a database file would be: ".repeat(20)).unwrap();
     let short = directory.path().join("short.db");
@@ -199,7 +204,7 @@ fn a_store_that_cannot_be_opened_leaves_nothing_behind() {
     let (_directory, path) = place();
     State::open(&path).unwrap().close().unwrap();
     tamper(&path, "INSERT INTO store VALUES ('x', 1)");
-    Connection::open(&path).unwrap().execute_batch("DROP TABLE log").unwrap();
+    connect(&path).execute_batch("DROP TABLE log").unwrap();
     let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
     let before = open_files();
     for _ in 0..10 {

@@ -1,7 +1,7 @@
 //! Nothing that is damaged is told as right, and what is sound is told as sound.
 
 use llmspell_state_persistence::{ErrorKind, State, StateConfig, SyncMode, Verification};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,11 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("agent.db");
     (directory, path)
+}
+
+/// A connection of its own that writes pages as a store does, with their checks.
+fn connect(path: &Path) -> Connection {
+    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), "llmspell-state").unwrap()
 }
 
 /// A store in which every kind of change has happened, closed.
@@ -78,7 +83,7 @@ fn writers_are_not_taken_for_damage() {
 fn is_found(sql: &str, text: &str) {
     let (_directory, path) = place();
     fill(&path);
-    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    connect(&path).execute_batch(sql).unwrap();
     let problems = State::open(&path).unwrap().verify().unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains(text)), "{sql}: {problems:?}");
 }
@@ -110,7 +115,7 @@ fn every_kind_of_damage_is_found() {
 fn a_damaged_index_is_found() {
     let (_directory, path) = place();
     fill(&path);
-    let connection = Connection::open(&path).unwrap();
+    let connection = connect(&path);
     connection.execute_batch("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'tenant') WHERE name = 'sqlite_autoindex_scope_1'").unwrap();
     drop(connection);
     match State::open(&path).and_then(|state| state.verify()) {
@@ -241,6 +246,56 @@ fn a_header_that_forbids_writing_is_refused_when_the_store_is_opened() {
     let mut bytes = fs::read(&path).unwrap();
     // The file format's write version (https://sqlite.org/fileformat2.html, section 1.3).
     bytes[18] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(State::open(&path).unwrap_err().kind(), ErrorKind::Corrupt);
+    // As a newer SQLite would have written it: the page has no check.
+    bytes[4088..4096].fill(0);
     fs::write(&path, bytes).unwrap();
     assert_eq!(State::open(&path).unwrap_err().kind(), ErrorKind::UnknownFormat);
+}
+
+#[test]
+fn every_flipped_bit_of_every_page_is_found_by_whoever_reads_it() {
+    let (_directory, path) = place();
+    fill(&path);
+    let whole = fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for start in (0..whole.len()).step_by(4096) {
+        for _ in 0..3 {
+            let mut bytes = whole.clone();
+            let at = start + random.usize(..4096);
+            bytes[at] ^= 1 << random.u8(..8);
+            fs::write(&path, &bytes).unwrap();
+            let problems = match State::open(&path) {
+                Ok(state) => state.verify().unwrap().problems,
+                Err(error) => vec![error.to_string()],
+            };
+            assert!(!problems.is_empty(), "byte {at} of page {}", start / 4096 + 1);
+        }
+    }
+}
+
+#[test]
+fn another_sqlite_that_moves_the_log_of_a_dead_process_does_no_harm() {
+    let (_directory, path) = place();
+    fill(&path);
+    let state = State::open(&path).unwrap();
+    for n in 0..300 {
+        state.set(&format!("late{n}"), json!({"text": "long ".repeat(n)})).unwrap();
+    }
+    let expected = state.verify().unwrap();
+    // What a process leaves that is killed.
+    let copy = path.with_extension("copy");
+    for suffix in ["", "-wal", "-mark"] {
+        fs::copy(format!("{}{suffix}", path.display()), format!("{}{suffix}", copy.display())).unwrap();
+    }
+    let foreign = Connection::open(&copy).unwrap();
+    assert_eq!(foreign.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)), Ok(354));
+    foreign.close().unwrap();
+    assert!(!Path::new(&format!("{}-wal", copy.display())).exists(), "it has moved the log");
+    let state = State::open(&copy).unwrap();
+    assert_eq!(state.verify().unwrap(), expected);
+    state.set("late7", 7).unwrap();
+    state.close().unwrap();
+    assert_eq!(State::open(&copy).unwrap().get("late7").unwrap(), Some(json!(7)));
 }

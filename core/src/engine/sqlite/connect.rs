@@ -1,10 +1,11 @@
 //! Opening connections, all with the same hardening.
 
 use super::error::from_sqlite;
+use super::pages;
 use crate::{Result, StateConfig, SyncMode, harness};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
@@ -33,10 +34,9 @@ pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> 
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = match (path, harness::vfs()) {
-        (Some(path), None) => Connection::open_with_flags(path, flags),
-        (Some(path), Some(vfs)) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
-        (None, _) => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
+    let connection = match path {
+        Some(path) => Connection::open_with_flags_and_vfs(path, flags, pages::vfs()?.as_str()),
+        None => Connection::open_in_memory_with_flags(flags | OpenFlags::SQLITE_OPEN_CREATE),
     }
     .map_err(failed)?;
     harden(&connection).map_err(failed)?;
@@ -50,6 +50,19 @@ pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> 
     Ok(connection)
 }
 
+/// Decides about the pages of a file that is about to be made: their size, and room for a check at the end of each.
+#[allow(unsafe_code)]
+pub(super) fn lay_out_pages(connection: &Connection) -> Result<()> {
+    connection.pragma_update(None, "page_size", pages::PAGE_SIZE).map_err(|e| from_sqlite("making the store", e))?;
+    let mut reserved = std::ffi::c_int::from(pages::RESERVED_SIZE);
+    // SAFETY: the connection is open; the operation takes a pointer to an int.
+    unsafe {
+        let (database, argument) = (c"main".as_ptr(), (&raw mut reserved).cast());
+        ffi::sqlite3_file_control(connection.handle(), database, ffi::SQLITE_FCNTL_RESERVE_BYTES, argument);
+    }
+    Ok(())
+}
+
 /// Turns off the statistics that SQLite keeps of its memory under one lock of the whole process
 /// (<https://sqlite.org/compile.html#default_memstatus>); nothing here asks for them.
 #[allow(unsafe_code)]
@@ -57,7 +70,7 @@ fn quiet_allocator() {
     static ONCE: Once = Once::new();
     // SAFETY: the option takes one int. Once SQLite runs, because somebody else uses it too, the call changes nothing.
     ONCE.call_once(|| unsafe {
-        rusqlite::ffi::sqlite3_config(rusqlite::ffi::SQLITE_CONFIG_MEMSTATUS, 0);
+        ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0);
     });
 }
 

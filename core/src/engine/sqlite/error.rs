@@ -1,5 +1,6 @@
 //! SQLite's result codes as the errors of this crate. SQLite's words never stand alone.
 
+use super::pages::describe_damage;
 use crate::{Error, ErrorKind};
 use rusqlite::ffi::{self, ErrorCode};
 
@@ -9,6 +10,9 @@ pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
         rusqlite::Error::SqliteFailure(failure, _) => kind_of(*failure),
         _ => ErrorKind::Corrupt,
     };
+    if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_DATA) {
+        return Error::new(kind, format!("{what} failed: {}", describe_damage())).with_source(error);
+    }
     let advice = match kind {
         ErrorKind::DiskFull => "the disk is full; free some space and try again",
         ErrorKind::Busy => "another process kept the store busy for too long; try again",
@@ -26,6 +30,8 @@ pub(crate) fn from_sqlite(what: &str, error: rusqlite::Error) -> Error {
 
 fn kind_of(failure: ffi::Error) -> ErrorKind {
     match failure.code {
+        // A page does not match its check; see `pages`.
+        _ if failure.extended_code == ffi::SQLITE_IOERR_DATA => ErrorKind::Corrupt,
         ErrorCode::DiskFull => ErrorKind::DiskFull,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => ErrorKind::Busy,
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {

@@ -8,6 +8,7 @@ mod error;
 pub(crate) mod file;
 mod guard;
 mod mark;
+mod pages;
 mod pool;
 mod schema;
 mod statements;
@@ -16,7 +17,7 @@ mod write;
 
 use self::ballast::Ballast;
 use self::checkpoint::Checkpointer;
-use self::connect::{Role, connect, set_journal};
+use self::connect::{Role, connect, lay_out_pages, set_journal};
 use self::error::from_sqlite;
 use self::guard::Guard;
 use self::mark::Mark;
@@ -170,6 +171,9 @@ fn open_writer(
     let found = schema::identify(&connection, shown)?;
     if found == schema::Found::Empty {
         may_be_made().inspect_err(|_| keep_log(&connection))?;
+        if path.is_some() {
+            lay_out_pages(&connection)?;
+        }
     }
     set_journal(&connection, config, role)?;
     if found == schema::Found::Empty {

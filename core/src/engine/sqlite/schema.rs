@@ -5,7 +5,8 @@ use crate::{Error, ErrorKind, Result, harness};
 use rusqlite::Connection;
 use std::path::Path;
 
-/// `PRAGMA application_id` of every store: "LLST".
+/// `PRAGMA application_id` of every store, as its first page has it.
+pub(super) const APPLICATION: [u8; 4] = *b"LLST";
 const APPLICATION_ID: i64 = 0x4C4C_5354;
 /// `PRAGMA user_version`: the number of the format that this code writes.
 const FORMAT: i64 = 1;
@@ -148,6 +149,8 @@ pub(super) fn store_id(connection: &Connection) -> Result<String> {
 /// What SQLite finds wrong with its tables and indexes (<https://sqlite.org/pragma.html#pragma_integrity_check>).
 pub(super) fn check_structure(connection: &Connection, most: usize) -> Result<Vec<String>> {
     let failed = |e| from_sqlite("looking at the database's structure", e);
+    // What is in memory already says nothing about the disk.
+    connection.execute_batch("PRAGMA shrink_memory").map_err(failed)?;
     let mut statement = connection.prepare(&format!("PRAGMA integrity_check({most})")).map_err(failed)?;
     let texts = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
     texts.filter(|text| text.as_ref().map_or(true, |text| text != "ok")).collect::<Result<_, _>>().map_err(failed)
