@@ -1,10 +1,14 @@
 //! A full disk: a small file system in memory, filled through the store, given room, and filled again.
 
 use crate::{Context, Failure, Outcome, Stage, hold};
-use llmspell_state_persistence::{ErrorKind, State, StateConfig, SyncMode, limits};
+use llmspell_state_persistence::harness::{self, Event};
+use llmspell_state_persistence::{ErrorKind, Result as StoreResult, State, StateConfig, SyncMode, limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Rounds of filling and freeing.
 pub(super) const FULL: Stage = Stage {
@@ -19,6 +23,12 @@ pub(super) const FULL: Stage = Stage {
 const SIZE: u64 = 8 << 20;
 /// More refused writes than this in a row, and the disk counts as full.
 const REFUSED: u32 = 3;
+/// Threads that write to a full disk at once.
+const THREADS: usize = 8;
+/// Transactions, and as many deletions, of each of them.
+const TURNS: usize = 3;
+/// A commit takes this much longer then, so that others come to wait for it and are committed together.
+const SLOW: Duration = Duration::from_millis(1);
 
 fn run(context: &Context) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
@@ -68,7 +78,7 @@ struct Round {
 
 impl Round {
     fn new(dir: &Path, round: u64, random: fastrand::Rng) -> Result<Self, Failure> {
-        let sync_mode = if round % 2 == 0 { SyncMode::Full } else { SyncMode::Normal };
+        let sync_mode = if round.is_multiple_of(2) { SyncMode::Full } else { SyncMode::Normal };
         let config = StateConfig { sync_mode, enable_compression: false, ..StateConfig::at(dir.join("store.db")) };
         let filler = dir.join("filler");
         // Something else that takes a part of the disk, so that rounds differ.
@@ -92,6 +102,8 @@ impl Round {
             self.model.remove(&key);
         }
         self.check(&state, "after deleting on a full disk")?;
+        let refused = self.crowd(&state)?;
+        self.check(&state, "after many threads at once on a full disk")?;
         state.close()?;
         let state = State::with_config(self.config.clone())?;
         self.check(&state, "opened on a full disk")?;
@@ -114,6 +126,7 @@ impl Round {
         state.close()?;
         outcome.count("rounds", 1);
         outcome.count("writes", u64::from(self.next));
+        outcome.count("refused among others", refused);
         Ok(())
     }
 
@@ -152,6 +165,56 @@ impl Round {
         }
     }
 
+    /// Many threads at once delete, and run transactions that delete a key before a write is refused. Answers how many were.
+    fn crowd(&mut self, state: &State) -> Result<u64, Failure> {
+        let keys = self.some_keys(2 * TURNS * THREADS);
+        hold!(keys.len() == 2 * TURNS * THREADS, "only {} keys fit on the disk", keys.len());
+        let begun = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&begun);
+        harness::watch(move |event| {
+            if matches!(event, Event::Point("write.begun")) {
+                counted.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(SLOW);
+            }
+            Ok(())
+        });
+        let answers = std::thread::scope(|scope| {
+            let workers: Vec<_> = keys
+                .chunks(2 * TURNS)
+                .map(|own| {
+                    scope.spawn(|| own.chunks(2).map(|pair| turn(state, &pair[0], &pair[1])).collect::<Vec<_>>())
+                })
+                .collect();
+            workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        harness::unwatch();
+        let answers =
+            answers.into_iter().flat_map(|answers| answers.unwrap_or_else(|why| std::panic::resume_unwind(why)));
+        let mut refused = 0;
+        for (pair, (both, deleted)) in keys.chunks(2).zip(answers) {
+            let made = format!("{}-made", pair[0]);
+            // Which of the two it is, reading tells, when the commit itself does not.
+            let done = match both.map_err(|error| error.kind()) {
+                Ok(()) => true,
+                Err(ErrorKind::DiskFull) => false,
+                Err(ErrorKind::CommitUnknown) => state.exists(&made)?,
+                Err(kind) => return Err(Failure::new(format!("a transaction on a full disk is {kind}"))),
+            };
+            if done {
+                self.model.remove(&pair[0]);
+                self.model.insert(made, MADE.into());
+            }
+            refused += u64::from(!done);
+            let deleted = deleted.map_err(|e| Failure::new(format!("deleting among others on a full disk: {e}")))?;
+            hold!(deleted, "{} was not there to be deleted", pair[1]);
+            self.model.remove(&pair[1]);
+        }
+        hold!(refused > 0, "there was room for every transaction");
+        let (begun, all) = (begun.load(Ordering::Relaxed), keys.len() as u64);
+        hold!(begun < all, "no two of {all} requests were committed together, but in {begun} transactions");
+        Ok(refused)
+    }
+
     fn some_keys(&mut self, count: usize) -> Vec<String> {
         let keys: Vec<String> = self.model.keys().cloned().collect();
         self.random.choose_multiple(keys, count)
@@ -168,4 +231,17 @@ impl Round {
         hold!(missing.is_none() && extra.is_none(), "{when}: missing or wrong {missing:?}, not acknowledged {extra:?}");
         Ok(())
     }
+}
+
+/// What the transactions of a crowd would write.
+const MADE: &str = "made";
+
+/// One turn of one thread of a crowd: a transaction of two changes, and a deletion.
+fn turn(state: &State, replaced: &str, deleted: &str) -> (StoreResult<()>, StoreResult<bool>) {
+    let both = state.transaction().and_then(|tx| {
+        tx.delete(replaced)?;
+        tx.set(&format!("{replaced}-made"), MADE)?;
+        tx.commit().map(drop)
+    });
+    (both, state.delete(deleted))
 }
