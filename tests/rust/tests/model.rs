@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 type Keys = BTreeMap<String, Value>;
 /// What each scope holds.
@@ -253,6 +253,16 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+/// A process that is gone when the test has failed, too.
+struct Peer(Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A store and what it must hold.
 struct Pair {
     config: StateConfig,
@@ -317,8 +327,9 @@ impl Pair {
     /// Whatever the killed process was answered is there afterwards; what it was not yet may be.
     fn kill(&mut self, writes: &[(String, Option<i64>)]) -> Result<(), TestCaseError> {
         self.state.close().unwrap();
-        let mut process =
-            Command::new(env!("CARGO_BIN_EXE_peer")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peer"));
+        let mut peer = Peer(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let process = &mut peer.0;
         let mut input = process.stdin.take().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         let mut answer = String::new();
