@@ -369,8 +369,11 @@ impl Observer for Watcher {
 
 fn path_of<'a>(op: &Op<'a>) -> &'a Path {
     match op {
-        Op::Open(file) | Op::Close(file) | Op::FileSize(file) | Op::CheckReservedLock(file) => &file.path,
-        Op::Read { file, .. }
+        Op::Open(file)
+        | Op::Close(file)
+        | Op::FileSize(file)
+        | Op::CheckReservedLock(file)
+        | Op::Read { file, .. }
         | Op::Write { file, .. }
         | Op::Truncate { file, .. }
         | Op::Sync { file, .. }
@@ -400,8 +403,7 @@ fn told(op: &Op<'_>) -> String {
 /// The core's side of all disks.
 fn watch(event: &Event<'_>) -> io::Result<()> {
     let path = match event {
-        Event::Write { path, .. } | Event::Resize { path, .. } => Some(*path),
-        Event::Remove(path) => Some(*path),
+        Event::Write { path, .. } | Event::Resize { path, .. } | Event::Remove(path) => Some(*path),
         Event::Point(_) => None,
     };
     let Some(inner) = path.map_or_else(|| HERE.with_borrow(Clone::clone), disk_of) else { return Ok(()) };

@@ -114,7 +114,7 @@ impl Case<'_> {
         let first = &hit.first;
         let told = |step: &str, text: String| Failure::new(format!("after the {first} failed, {step}: {text}"));
         let allowed =
-            self.allowed(expected, fault, &hit, &answer).map_err(|why| told("it answered", why.to_string()))?;
+            Self::allowed(expected, fault, &hit, &answer).map_err(|why| told("it answered", why.to_string()))?;
         let verdict = match &answer {
             Ok(_) => "done",
             Err(error) => error.kind().name(),
@@ -172,7 +172,6 @@ impl Case<'_> {
 
     /// What the store may hold after an answer.
     fn allowed<'e>(
-        self,
         expected: &'e Expected,
         fault: Fault,
         hit: &Hit,

@@ -48,7 +48,7 @@ pub(super) struct Operation {
 }
 
 const fn call(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
-    Operation { name, past: Past::Killed, run: Run::Call { prepare: nothing, call } }
+    Operation { name, past: Past::Killed, run: Run::Call { prepare: |_| Ok(()), call } }
 }
 
 /// A call on a store whose values, and pages, were all read before.
@@ -59,10 +59,6 @@ const fn warm(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operatio
 /// A call in a transaction that began before the fault.
 const fn within(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
     Operation { name, past: Past::Closed, run: Run::Call { prepare: begin, call } }
-}
-
-fn nothing(_: &mut Bench) -> Result<()> {
-    Ok(())
 }
 
 fn read_all(bench: &mut Bench) -> Result<()> {
@@ -109,7 +105,7 @@ pub(super) const ALL: &[Operation] = &[
     Operation {
         name: "set-long-log",
         past: Past::Long,
-        run: Run::Call { prepare: nothing, call: |bench| Ok(bench.state.set("new", noise(5_000))?.into()) },
+        run: Run::Call { prepare: |_| Ok(()), call: |bench| Ok(bench.state.set("new", noise(5_000))?.into()) },
     },
     warm("set-scope", |bench| Ok(bench.scope.set("in", 2)?.into())),
     warm("set-if", |bench| Ok(bench.state.set_if("new", 1, 0)?.into())),
