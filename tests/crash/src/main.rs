@@ -4,6 +4,8 @@ use crash::report::{self, Results};
 use crash::run::{self, Ended, Request, apart};
 use crash::{Failure, Outcome, Size, sabotage, stages};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const USAGE: &str =
@@ -41,31 +43,46 @@ fn stage(name: &str, size: &str, seed: &str, part: Option<&str>) -> Result<(), F
     run::here(name, size.parse()?, seed.parse()?, part.map(str::to_owned))
 }
 
+/// Stages that run side by side: most of them wait for disks and other processes half of their time.
+const AT_ONCE: usize = 2;
+
 /// Runs every stage once, also after one has failed.
 fn all(size: &str, seed: Option<&str>) -> Result<(), Failure> {
     let size: Size = size.parse()?;
     let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), str::parse)?;
-    let mut results = Results::load(&run::root(), &size.to_string())?;
-    let (mut passed, mut failed) = (0, Vec::new());
-    for stage in stages::ALL {
-        let request = Request { stage: stage.name, size, seed, sabotage: None, patience: patience(size) };
-        match once(&request)? {
-            Some((outcome, took)) => {
-                passed += 1;
-                results.keep(stage.name, seed, outcome, took);
-                results.save(&run::root())?;
+    let results = Mutex::new(Results::load(&run::root(), &size.to_string())?);
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || -> Result<(), Failure> {
+        while let Some(stage) = stages::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let request = Request { stage: stage.name, size, seed, sabotage: None, patience: patience(size) };
+            match once(&request)? {
+                Some((outcome, took)) => {
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.keep(stage.name, seed, outcome, took);
+                    results.save(&run::root())?;
+                }
+                None => failed.lock().unwrap_or_else(PoisonError::into_inner).push(stage.name),
             }
-            None => failed.push(stage.name),
         }
-    }
-    println!("{passed} passed, {} failed", failed.len());
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(Failure::new("a panic"))))
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{} passed, {} failed", stages::ALL.len() - failed.len(), failed.len());
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("failed: {}", failed.join(", ")))) }
 }
+
+/// What is told of one stage stays together.
+static TELLING: Mutex<()> = Mutex::new(());
 
 /// Runs a stage and tells how it went; nothing when it did not hold.
 fn once(request: &Request) -> Result<Option<(Outcome, Duration)>, Failure> {
     let (ended, took) = apart(request)?;
     let seconds = took.as_secs_f64();
+    let _telling = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
     match ended {
         Ended::Held(outcome) => {
             let counts: Vec<_> = outcome.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();

@@ -39,7 +39,7 @@ pub enum Ended {
 /// The command that repeats a run.
 pub fn replay(request: &Request) -> String {
     let planted = request.sabotage.map(|bug| format!("LLMSPELL_SABOTAGE={bug} ")).unwrap_or_default();
-    format!("{planted}cargo run -p llmspell-state-crash -- stage {} {} {}", request.stage, request.size, request.seed)
+    format!("{planted}scripts/crash.sh stage {} {} {}", request.stage, request.size, request.seed)
 }
 
 /// The checkout this was built in.

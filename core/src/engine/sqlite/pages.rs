@@ -68,7 +68,7 @@ fn damaged(offset: u64) -> c_int {
     ffi::SQLITE_IOERR_DATA
 }
 
-/// Whether the first page is one of a store.
+/// Whether the first page, or its beginning, is that of a store.
 fn is_ours(page: &[u8]) -> bool {
     page.get(APPLICATION_AT).is_some_and(|found| found == super::schema::APPLICATION)
 }
@@ -206,6 +206,14 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_i
             return ffi::SQLITE_IOERR_READ;
         };
         let within = at % PAGE;
+        if at < PAGE && len < PAGE {
+            // SQLite looks at the header before it looks for a newer one in the log: a power cut may have torn this one.
+            let done = read(inner, into, count, offset);
+            if done == ffi::SQLITE_OK && at == 0 {
+                ours.store(is_ours(std::slice::from_raw_parts(into.cast(), len)), Ordering::Relaxed);
+            }
+            return done;
+        }
         if within + len > PAGE {
             return read(inner, into, count, offset);
         }

@@ -121,15 +121,8 @@ fn verify_tells(state: &State) -> Result<bool, Wrong> {
     }
 }
 
-/// What an examination has found out.
-pub(super) struct Examined {
-    pub(super) verdict: Verdict,
-    /// Wrong answers of readings that only `verify` tells of.
-    pub(super) unseen: Vec<String>,
-}
-
 /// Uses a damaged copy of `base` in every way.
-pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Examined, Wrong> {
+pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Verdict, Wrong> {
     let state = match State::with_config(config.clone()) {
         Err(error) => {
             typed("opening", &error)?;
@@ -137,7 +130,7 @@ pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Examined, Wro
             if verdict == Verdict::Lost {
                 rolled_back(config, base)?;
             }
-            return Ok(Examined { verdict, unseen: Vec::new() });
+            return Ok(verdict);
         }
         Ok(state) => state,
     };
@@ -146,8 +139,9 @@ pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Examined, Wro
     if before.told > 0 && !verify_tells {
         return Err("reading tells of damage, but verify of none".into());
     }
-    if !before.wrong.is_empty() && !verify_tells {
-        return Err(format!("{} (verify finds nothing)", before.wrong.join("; ")));
+    if !before.wrong.is_empty() {
+        let verified = if verify_tells { "tells of damage" } else { "finds nothing" };
+        return Err(format!("{} (verify {verified})", before.wrong.join("; ")));
     }
     let mut sound = before.told == 0 && !verify_tells;
     if let Err(error) = state.set("after", json!(1)) {
@@ -162,12 +156,12 @@ pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Examined, Wro
         if again.told > 0 || !again.wrong.is_empty() {
             return Err(format!("after a write: {} errors, {}", again.told, again.wrong.join("; ")));
         }
-        return Ok(Examined { verdict: Verdict::Same, unseen: Vec::new() });
+        return Ok(Verdict::Same);
     }
     if let Err(error) = state.close() {
         typed("closing", &error)?;
     }
-    Ok(Examined { verdict: Verdict::Told, unseen: before.wrong })
+    Ok(Verdict::Told)
 }
 
 /// The caller accepts that commits are gone: what is left is what there was after some commit.
@@ -184,7 +178,7 @@ fn rolled_back(config: &StateConfig, base: &Base) -> Result<(), Wrong> {
     let wanted = base.history.get(version).filter(|_| version + 1 < base.history.len());
     let wanted = wanted.ok_or_else(|| format!("rolled back to version {version}, which is not in the past"))?;
     let reading = read(&state, base, wanted)?;
-    if !reading.wrong.is_empty() && !verify_tells(&state)? {
+    if !reading.wrong.is_empty() {
         return Err(format!("rolled back to version {version}: {}", reading.wrong.join("; ")));
     }
     state.close().or_else(|error| typed("closing", &error))
