@@ -68,7 +68,42 @@ pub struct Round {
     pub padding: usize,
 }
 
+/// How often the rounds of the middle size are repeated.
+const REPEATS: u64 = 3;
+
+/// Makes every round, some times over, or only the part that was asked for.
+pub fn each(
+    context: &Context,
+    rounds: &[Round],
+    mut make: impl FnMut(&Round, u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let only = context.only.as_deref().map(str::parse::<u64>).transpose()?;
+    for part in 0..rounds.len() as u64 * context.size.of(1, REPEATS) {
+        if only.is_some_and(|only| only != part) {
+            continue;
+        }
+        let round = &rounds[usize::try_from(part)? % rounds.len()];
+        make(round, part)
+            .map_err(|failure| Failure::new(format!("seed {}, part {part}, {round:?}: {failure}", context.seed)))?;
+    }
+    Ok(())
+}
+
 impl Round {
+    /// Threads, and two processes beside, none of which is killed.
+    pub fn shared(threads: u32, calls: usize) -> Self {
+        Self {
+            sync_mode: SyncMode::Full,
+            cache_size_mb: 64,
+            exclusive: false,
+            threads,
+            programs: vec!["rust"; 2],
+            kills: 0,
+            calls,
+            padding: 0,
+        }
+    }
+
     /// The settings that a worker opens the store with.
     fn options(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut options = serde_json::Map::new();

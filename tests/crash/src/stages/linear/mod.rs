@@ -3,7 +3,7 @@
 
 mod work;
 
-use crate::check::crew::Round;
+use crate::check::crew::{self, Round};
 use crate::check::single;
 use crate::{Context, Failure, Outcome, Stage};
 use llmspell_state_persistence::SyncMode;
@@ -20,16 +20,7 @@ pub const LINEAR: Stage = Stage {
 
 /// The rounds of a run. `calls` is what each worker of most of them makes.
 fn rounds(context: &Context) -> Vec<Round> {
-    let shared = Round {
-        sync_mode: SyncMode::Full,
-        cache_size_mb: 64,
-        exclusive: false,
-        threads: 4,
-        programs: vec!["rust"; 2],
-        kills: 0,
-        calls: context.size.of(4_500, 40_000),
-        padding: 0,
-    };
+    let shared = Round::shared(4, context.size.of(4_500, 40_000));
     let alone = Round { exclusive: true, programs: vec![], threads: 6, ..shared.clone() };
     let mut rounds = vec![
         shared.clone(),
@@ -48,24 +39,15 @@ fn rounds(context: &Context) -> Vec<Round> {
     rounds
 }
 
-/// How often the rounds of the middle size are repeated.
-const REPEATS: u64 = 3;
-
 fn run(context: &Context) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
-    let rounds = rounds(context);
-    let only = context.only.as_deref().map(str::parse::<u64>).transpose()?;
-    for part in 0..rounds.len() as u64 * context.size.of(1, REPEATS) {
-        if only.is_some_and(|only| only != part) {
-            continue;
-        }
-        let round = &rounds[usize::try_from(part)? % rounds.len()];
-        let told = |failure: Failure| Failure::new(format!("seed {}, part {part}, {round:?}: {failure}", context.seed));
-        let (log, calls) = round.run(context, part, "linear", work::prepare, work).map_err(told)?;
-        single::check(&log, work::NAMES, &calls).map_err(told)?;
+    crew::each(context, &rounds(context), |round, part| {
+        let (log, calls) = round.run(context, part, "linear", work::prepare, work)?;
+        single::check(&log, work::NAMES, &calls)?;
         outcome.count("calls", calls.len() as u64);
         outcome.count("commits", log.newest() as u64);
         outcome.count("kills", round.kills.into());
-    }
+        Ok(())
+    })?;
     Ok(outcome)
 }

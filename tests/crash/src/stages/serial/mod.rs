@@ -3,7 +3,7 @@
 
 mod work;
 
-use crate::check::crew::Round;
+use crate::check::crew::{self, Round};
 use crate::check::serial::{self, Outcome as Ending};
 use crate::{Context, Failure, Outcome, Stage};
 use llmspell_state_persistence::SyncMode;
@@ -19,16 +19,7 @@ pub const SERIAL: Stage = Stage {
 };
 
 fn rounds(context: &Context) -> Vec<Round> {
-    let shared = Round {
-        sync_mode: SyncMode::Full,
-        cache_size_mb: 64,
-        exclusive: false,
-        threads: 3,
-        programs: vec!["rust"; 2],
-        kills: 0,
-        calls: context.size.of(600, 5_000),
-        padding: 0,
-    };
+    let shared = Round::shared(3, context.size.of(600, 5_000));
     let mut rounds = vec![
         shared.clone(),
         Round { exclusive: true, programs: vec![], threads: 6, ..shared.clone() },
@@ -41,25 +32,16 @@ fn rounds(context: &Context) -> Vec<Round> {
     rounds
 }
 
-/// How often the rounds of the middle size are repeated.
-const REPEATS: u64 = 3;
-
 fn run(context: &Context) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
-    let rounds = rounds(context);
-    let only = context.only.as_deref().map(str::parse::<u64>).transpose()?;
-    for part in 0..rounds.len() as u64 * context.size.of(1, REPEATS) {
-        if only.is_some_and(|only| only != part) {
-            continue;
-        }
-        let round = &rounds[usize::try_from(part)? % rounds.len()];
-        let told = |failure: Failure| Failure::new(format!("seed {}, part {part}, {round:?}: {failure}", context.seed));
-        let (log, runs) = round.run(context, part, "serial", |_| Ok(()), work).map_err(told)?;
-        serial::check(&log, &runs).map_err(told)?;
+    crew::each(context, &rounds(context), |round, part| {
+        let (log, runs) = round.run(context, part, "serial", |_| Ok(()), work)?;
+        serial::check(&log, &runs)?;
         outcome.count("transactions", runs.len() as u64);
         outcome.count("commits", log.newest() as u64);
         outcome.count("conflicts", runs.iter().filter(|run| run.outcome == Ending::Failed).count() as u64);
         outcome.count("kills", round.kills.into());
-    }
+        Ok(())
+    })?;
     Ok(outcome)
 }
