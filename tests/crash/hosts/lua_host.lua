@@ -2,7 +2,7 @@
 -- that end at the worst moment, hostile scripts. After each group the store is opened again and must have every
 -- acknowledged value.
 --
---     CRASH_SIZE=small CRASH_SEED=1 CRASH_DIR=/tmp/x lua5.4 tests/crash/hosts/lua_host.lua [group]...
+--     CRASH_SIZE=small CRASH_SEED=1 CRASH_DIR="$(mktemp -d)" lua5.4 tests/crash/hosts/lua_host.lua [group]...
 --
 -- The last line is a JSON object of counts. The same seed does the same again, apart from what the clock decides.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
