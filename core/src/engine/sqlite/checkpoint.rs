@@ -62,6 +62,15 @@ pub(super) fn empty(connection: &Connection) -> Result<bool> {
         .map_err(|e| from_sqlite("moving the log into the database", e))
 }
 
+/// Whether the only connection to a store moves the log by itself. Not on a full disk, where that could take all the space
+/// that is left for deleting.
+#[allow(unsafe_code)]
+pub(super) fn automatic(connection: &Connection, on: bool) {
+    let frames = if on { FRAMES.cast_signed() } else { 0 };
+    // SAFETY: a plain call on an open connection. It only notes the number.
+    unsafe { rusqlite::ffi::sqlite3_wal_autocheckpoint(connection.handle(), frames) };
+}
+
 impl Shared {
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
     /// grows; when it has become long the rest is moved while nobody writes. A log that is not the store's any more is left

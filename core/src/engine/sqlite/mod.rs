@@ -229,6 +229,11 @@ impl Shared {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the disk has space beside what is needed to delete.
+    fn has_room(&self) -> bool {
+        self.ballast.as_ref().is_none_or(Ballast::is_held)
+    }
+
     /// Makes sure that the store's files still have their names: what is written to a file without a name is lost.
     fn check_files(&self) -> Result<()> {
         if let Some(guard) = &*self.guard.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -248,10 +253,14 @@ impl Shared {
         if let Some(mark) = &mut writer.mark {
             mark.compare(&store_id, View(&connection).head()?.version, false, path)?;
         }
-        // A log that is not the store's any more is left alone.
-        let emptied = match self.check_files().and_then(|()| checkpoint::empty(&connection)) {
+        // A log that is not the store's any more is left alone; and on a full disk that of an exclusive store, of which opening
+        // has recovered everything: the space is for deleting.
+        let leave = self.sharing.is_none() && !self.has_room();
+        let empty = || if leave { Ok(false) } else { checkpoint::empty(&connection) };
+        let emptied = match self.check_files().and_then(|()| empty()) {
             Ok(emptied) => emptied && self.config.enable_wal,
             Err(_) if self.sharing.is_some() => false,
+            Err(e) if e.kind() == ErrorKind::DiskFull => false,
             Err(e) => return Err(e),
         };
         writer.connection = Some(connection);
@@ -352,7 +361,10 @@ impl Engine for Sqlite {
             None => Ok(()),
             Some(connection) => {
                 // On a full disk what space there is belongs to deletions.
-                let room = self.shared.ballast.as_ref().is_none_or(Ballast::is_held);
+                let room = self.shared.has_room();
+                if !room {
+                    keep_log(&connection);
+                }
                 if room && self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.

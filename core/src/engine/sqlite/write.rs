@@ -149,6 +149,9 @@ impl Shared {
             Some(ballast) => !ballast.take()?,
             None => false,
         };
+        if self.sharing.is_none() && self.path.is_some() {
+            checkpoint::automatic(connection, !short_of_space);
+        }
         let start = Start { header, stamp, head, short_of_space };
         if let Some(sharing) = &self.sharing
             && self.config.sync_mode == SyncMode::Full
