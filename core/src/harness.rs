@@ -57,6 +57,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("no-sync", "FULL runs as OFF"),
     ("no-guard", "the lock guard takes no locks"),
     ("no-check", "the row check is not compared"),
+    ("no-page-check", "the checks of pages are not compared"),
     ("no-mark", "the high-water mark is not compared when a store is opened"),
     ("mark-early", "the high-water mark is written before the commit"),
     ("stale-cache", "commits of other processes do not reach the cache"),

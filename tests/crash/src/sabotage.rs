@@ -30,6 +30,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("half-group", "faults"),
     ("keep-ballast", "full"),
     ("no-check", "damage"),
+    ("no-page-check", "damage"),
     ("no-mark", "damage"),
     ("no-guard", "processes"),
     ("log-removed-anyway", "processes"),

@@ -76,6 +76,9 @@ fn is_ours(page: &[u8]) -> bool {
 /// Whether a page is as it was written.
 fn is_sound(page: &[u8; PAGE], offset: u64) -> bool {
     let (content, found) = page.split_at(USABLE);
+    if harness::sabotaged("no-page-check") {
+        return true;
+    }
     if found != [0; RESERVED] {
         return found == check(content, offset);
     }

@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use fastrand::Rng;
+use rusqlite::{Connection, OpenFlags};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -28,8 +29,36 @@ impl fmt::Display for Harm {
 const FILES: [(&str, u32); 5] =
     [("store.db", 55), ("store.db-wal", 30), ("store.db-shm", 4), ("store.db-mark", 8), ("store.db-ballast", 3)];
 
+/// What may be wrong with a row although its page is as it was written.
+const ROW: [&str; 10] = [
+    "value = '7'",
+    "version = version + 1",
+    "time = time + 1",
+    "key = key || 'x'",
+    "scope_id = scope_id + 1",
+    "operation = 1 - operation",
+    "prev = prev + 1",
+    "flags = 1 - flags",
+    "expires_at = 1",
+    "row_check = row_check + 1",
+];
+
+/// Changes a row that a key points at, through pages with good checks.
+fn change_row(path: &Path, random: &mut Rng) -> Result<Harm, Failure> {
+    let database = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, "llmspell-state")?;
+    let change = ROW[random.usize(0..ROW.len())];
+    let any =
+        "SELECT seq FROM entry WHERE live ORDER BY seq LIMIT 1 OFFSET ?1 % (SELECT count(*) FROM entry WHERE live)";
+    let seq: i64 = database.query_row(any, [random.u32(..)], |row| row.get(0))?;
+    database.execute(&format!("UPDATE log SET {change} WHERE seq = ?1"), [seq])?;
+    Ok(Harm { file: "store.db", what: format!("row {seq}: {change}") })
+}
+
 /// Damages one of the files in `dir`.
 pub(super) fn harm(dir: &Path, random: &mut Rng) -> Result<Harm, Failure> {
+    if random.u32(0..16) == 0 {
+        return change_row(&dir.join("store.db"), random);
+    }
     let there: Vec<(&'static str, u32)> =
         FILES.into_iter().filter(|(file, _)| dir.join(file).metadata().is_ok_and(|file| file.len() > 0)).collect();
     let mut pick = random.u32(0..there.iter().map(|(_, often)| often).sum());
