@@ -26,8 +26,8 @@ pub(super) const FAULTS: Stage = Stage {
     run,
 };
 
-/// Fault points of the small size.
-const SAMPLE: usize = 400;
+/// Operations of the small size, and the fault points of each.
+const SAMPLE: (usize, usize) = (80, 3);
 /// Failures after which a run ends.
 const FAILURES: usize = 20;
 /// An operation takes milliseconds.
@@ -52,14 +52,23 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
             std::fs::remove_dir_all(&dir)?;
         }
     }
-    let mut cases: Vec<(Case<'_>, Expected)> = Vec::new();
+    let mut all = Vec::new();
     for (setting, past, template) in &templates {
-        for operation in operations::ALL.iter().filter(|operation| operation.past == *past) {
-            let case = Case { setting: *setting, operation, template };
-            let expected =
-                case.expect(&dir).map_err(|why| Failure::new(format!("{} without a fault: {why}", name(&case))))?;
-            cases.push((case, expected));
-        }
+        let operations = operations::ALL.iter().filter(|operation| operation.past == *past);
+        all.extend(operations.map(|operation| Case { setting: *setting, operation, template }));
+    }
+    if let Some(only) = &context.only {
+        all.retain(|case| only.starts_with(&format!("{}:", name(case))));
+    } else if context.size == Size::Small {
+        // Operations rather than points are drawn: those with few points get their turn, too.
+        context.random(0).shuffle(&mut all);
+        all.truncate(SAMPLE.0);
+    }
+    let mut cases: Vec<(Case<'_>, Expected)> = Vec::new();
+    for case in all {
+        let expected =
+            case.expect(&dir).map_err(|why| Failure::new(format!("{} without a fault: {why}", name(&case))))?;
+        cases.push((case, expected));
     }
     let points = choose(context, &cases);
     let done = Done::default();
@@ -88,7 +97,9 @@ fn name(case: &Case<'_>) -> String {
 /// The fault points of this run.
 fn choose(context: &Context, cases: &[(Case<'_>, Expected)]) -> Vec<Point> {
     let mut points = Vec::new();
+    let mut random = context.random(1);
     for (case, (_, expected)) in cases.iter().enumerate() {
+        let first = points.len();
         for (kind, count) in &expected.hit.seen {
             for nth in 1..=*count {
                 // A named point is no operation: it only tells when the disk dies.
@@ -96,12 +107,13 @@ fn choose(context: &Context, cases: &[(Case<'_>, Expected)]) -> Vec<Point> {
                 points.extend(times.map(|times| Point { case, fault: Fault { kind: *kind, nth, times } }));
             }
         }
+        if context.size == Size::Small && context.only.is_none() {
+            random.shuffle(&mut points[first..]);
+            points.truncate(first + SAMPLE.1);
+        }
     }
     if let Some(only) = &context.only {
         points.retain(|point| *only == format!("{}:{}", name(&cases[point.case].0), point.fault));
-    } else if context.size == Size::Small {
-        context.random(0).shuffle(&mut points);
-        points.truncate(SAMPLE);
     }
     points
 }
