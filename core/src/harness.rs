@@ -26,6 +26,8 @@ pub enum Event<'a> {
         /// Its size afterwards.
         len: u64,
     },
+    /// A file is about to be synced past SQLite.
+    Sync(&'a Path),
     /// A file is about to be removed past SQLite.
     Remove(&'a Path),
 }

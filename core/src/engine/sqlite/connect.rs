@@ -46,6 +46,10 @@ pub(super) fn connect(path: Option<&Path>, config: &StateConfig, role: Role) -> 
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let patience = if role == Role::Writer { 0 } else { config.busy_timeout_ms };
     connection.busy_timeout(Duration::from_millis(patience)).map_err(failed)?;
+    if path.is_some() && role == Role::Solo {
+        // Before the first read, which is the one for the next pragma, or SQLite joins the shared wal-index.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
+    }
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB).map_err(failed)?;
     Ok(connection)
 }
@@ -87,6 +91,25 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
+/// Turns a journal mode on. When that fails, SQLite may just answer which one it kept; a write that changes nothing then tells why.
+fn set_journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    let set = || {
+        let mut statement = connection.prepare(&format!("PRAGMA journal_mode = {mode}"))?;
+        let (mut rows, mut kept) = (statement.query([])?, String::new());
+        // To the end: the answer comes before the mode is written to the file.
+        while let Some(row) = rows.next()? {
+            kept = row.get(0)?;
+        }
+        Ok::<_, rusqlite::Error>(kept)
+    };
+    if set()? == mode {
+        return Ok(());
+    }
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    connection.pragma_update(None, "user_version", version)?;
+    if set()? == mode { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), None)) }
+}
+
 /// Settings that need the file to be a store already, or to become one right now.
 pub(super) fn set_journal(connection: &Connection, config: &StateConfig, role: Role) -> Result<()> {
     let failed = |e| from_sqlite("opening the store", e);
@@ -103,7 +126,7 @@ pub(super) fn set_journal(connection: &Connection, config: &StateConfig, role: R
             pragma("locking_mode", "EXCLUSIVE").map_err(failed)?;
         }
         if role != Role::Reader {
-            pragma("journal_mode", if config.enable_wal { "WAL" } else { "DELETE" }).map_err(failed)?;
+            set_journal_mode(connection, if config.enable_wal { "wal" } else { "delete" }).map_err(failed)?;
         }
     }
     let synchronous = match config.sync_mode {

@@ -165,6 +165,28 @@ pub(super) fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> i
     file.write_all_at(bytes, offset)
 }
 
+/// Syncs a file past SQLite.
+pub(super) fn sync(file: &File, path: &Path) -> io::Result<()> {
+    harness::event(&Event::Sync(path))?;
+    file.sync_all()
+}
+
+/// Writes the beginning of a file anew and syncs it: what another process has left there may be in memory only, and after a
+/// failed sync a further one alone would not bring it to the disk. A file that is missing stays so.
+pub(super) fn settle_head(path: &Path) -> Result<()> {
+    let file = match open(path, false) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut head = [0; 512];
+    let mut settle = || {
+        let len = file.read_at(&mut head, 0)?;
+        write_at(&file, path, 0, &head[..len])?;
+        sync(&file, path)
+    };
+    settle().map_err(|e| from_io("syncing", path, e))
+}
+
 /// Removes a file past SQLite.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     harness::event(&Event::Remove(path))?;

@@ -43,6 +43,14 @@ impl Guard {
         Err(Error::new(ErrorKind::Busy, format!("{} {other}; close it there first", path.display())))
     }
 
+    /// Whether nobody else uses the database at this moment.
+    pub(super) fn is_alone(&self) -> Result<bool> {
+        let failed = |e| from_io("locking", &self.path, e);
+        let alone = lock(&self.database, SHARED, true).map_err(failed)?;
+        set_lock(&self.database, SHARED, Lock::None).map_err(failed)?;
+        Ok(alone)
+    }
+
     /// Takes part in the shared use of the database file, waiting up to `patience` for a process that is just leaving.
     ///
     /// Only once the file is in write-ahead mode: SQLite changes the mode as its only user, which this lock would prevent.

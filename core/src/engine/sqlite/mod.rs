@@ -96,6 +96,10 @@ impl Sqlite {
         let mut mark = path.map(|path| Mark::open(path, config.sync_mode)).transpose()?;
         let role = if path.is_none() || config.exclusive { Role::Solo } else { Role::Writer };
         let shown = path.unwrap_or(Path::new(":memory:"));
+        let leftovers = match (&guard, path) {
+            (Some(guard), Some(path)) => guard.is_alone()? && take_over(path)?,
+            _ => false,
+        };
         let (connection, store_id) = retry_busy(patience, || open_writer(path, config, role, mark.as_ref()))
             .map_err(|e| e.about(shown.display()))?;
         if let (Some(mark), Some(path)) = (&mut mark, path) {
@@ -104,6 +108,14 @@ impl Sqlite {
             compared.inspect_err(|_| keep_log(&connection))?;
         }
         let ballast = path.map(Ballast::open).transpose()?;
+        // On a full disk what space there is belongs to deletions.
+        if leftovers && ballast.as_ref().is_none_or(Ballast::is_held) {
+            match checkpoint::empty(&connection) {
+                // Somebody has come meanwhile, or the log has to stay where it is.
+                Err(e) if !matches!(e.kind(), ErrorKind::Busy | ErrorKind::DiskFull) => return Err(e),
+                _ => {}
+            }
+        }
         let sharing = match path.filter(|_| role == Role::Writer) {
             None => None,
             Some(path) => {
@@ -111,6 +123,7 @@ impl Sqlite {
                 let (reader_path, reader_config) = (path.to_owned(), config.clone());
                 let readers = Pool::new(move || {
                     let reader = connect(Some(&reader_path), &reader_config, Role::Reader)?;
+                    pages::expect_checks(&reader);
                     set_journal(&reader, &reader_config, Role::Reader)?;
                     Ok(reader)
                 });
@@ -164,11 +177,10 @@ fn open_writer(
         ErrorKind::UnknownFormat => schema::not_a_store(shown),
         _ => e,
     })?;
-    if path.is_some() && role == Role::Solo {
-        // Before the first read, or SQLite has joined the shared wal-index already.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|e| from_sqlite("opening the store", e))?;
-    }
     let found = schema::identify(&connection, shown)?;
+    if found == schema::Found::Store {
+        pages::expect_checks(&connection);
+    }
     if found == schema::Found::Empty {
         may_be_made().inspect_err(|_| keep_log(&connection))?;
         if path.is_some() {
@@ -178,10 +190,18 @@ fn open_writer(
     set_journal(&connection, config, role)?;
     if found == schema::Found::Empty {
         schema::create(&connection, shown)?;
+        pages::expect_checks(&connection);
         harness::point("open.created");
     }
     let store_id = schema::store_id(&connection)?;
     Ok((connection, store_id))
+}
+
+/// What a process that died, or a sync that failed, has left may be in memory only. Before anything is built upon it, it has to be
+/// on the disk: whether a journal still counts, and a log, which is then moved into the database. Answers whether there is one.
+fn take_over(path: &Path) -> Result<bool> {
+    file::settle_head(&file::beside(path, "-journal"))?;
+    Ok(file::beside(path, "-wal").metadata().is_ok_and(|log| log.len() > 0))
 }
 
 /// Closing the connection shall not remove the log: what is missing from the store may be in it.

@@ -9,6 +9,7 @@
 //! comes out of a log was compared with the log's own checks.
 
 use crate::{Error, ErrorKind, Result, harness};
+use rusqlite::Connection;
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -93,7 +94,7 @@ fn is_sound(page: &[u8; PAGE], offset: u64) -> bool {
 #[repr(C)]
 struct Checked {
     file: sqlite3_file,
-    /// The first page has said that this is a store.
+    /// This is a store: its first page has said so, or [`expect_checks`] has.
     ours: AtomicBool,
 }
 
@@ -161,6 +162,32 @@ fn register(name: &str, base: Option<String>) -> Result<()> {
     }
 }
 
+/// The operation on a file by which its connection says that it is a store. SQLite leaves the numbers from 100 on to others.
+const EXPECT_CHECKS: c_int = 0x4C4C;
+
+/// Says that a connection's file is a store. Its first page cannot always tell: while another process makes the store, or after a
+/// power cut, it is found in the log only.
+#[allow(unsafe_code)]
+pub(super) fn expect_checks(connection: &Connection) {
+    // SAFETY: the connection is open; the operation takes no argument. A database in memory does not know it.
+    unsafe {
+        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), EXPECT_CHECKS, std::ptr::null_mut());
+    }
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn file_control(file: *mut sqlite3_file, operation: c_int, argument: *mut c_void) -> c_int {
+    // SAFETY: SQLite calls with an open file and with an argument that fits the operation.
+    unsafe {
+        if operation == EXPECT_CHECKS {
+            (*file.cast::<Checked>()).ours.store(true, Ordering::Relaxed);
+            return ffi::SQLITE_OK;
+        }
+        let inner = inner(file);
+        (*(*inner).pMethods).xFileControl.map_or(ffi::SQLITE_NOTFOUND, |control| control(inner, operation, argument))
+    }
+}
+
 /// Opens the database file with checks, and every other file without.
 #[allow(unsafe_code)]
 unsafe extern "C" fn open(
@@ -212,8 +239,8 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_i
         if at < PAGE && len < PAGE {
             // SQLite looks at the header before it looks for a newer one in the log: a power cut may have torn this one.
             let done = read(inner, into, count, offset);
-            if done == ffi::SQLITE_OK && at == 0 {
-                ours.store(is_ours(std::slice::from_raw_parts(into.cast(), len)), Ordering::Relaxed);
+            if done == ffi::SQLITE_OK && at == 0 && is_ours(std::slice::from_raw_parts(into.cast(), len)) {
+                ours.store(true, Ordering::Relaxed);
             }
             return done;
         }
@@ -225,8 +252,8 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_i
         let done = read(inner, page.as_mut_ptr().cast(), PAGE_SIZE.into(), start.cast_signed());
         match done {
             ffi::SQLITE_OK => {
-                if start == 0 {
-                    ours.store(is_ours(&page), Ordering::Relaxed);
+                if start == 0 && is_ours(&page) {
+                    ours.store(true, Ordering::Relaxed);
                 }
                 if ours.load(Ordering::Relaxed) {
                     if !is_sound(&page, start) || start == 0 && page[RESERVED_AT] != RESERVED_SIZE {
@@ -260,8 +287,8 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
             return write(inner, from, count, offset);
         }
         let mut page = *from.cast::<[u8; PAGE]>();
-        if at == 0 {
-            ours.store(is_ours(&page) && page[RESERVED_AT] == RESERVED_SIZE, Ordering::Relaxed);
+        if at == 0 && is_ours(&page) {
+            ours.store(true, Ordering::Relaxed);
         }
         if ours.load(Ordering::Relaxed) {
             let found = check(&page[..USABLE], at);
@@ -292,7 +319,6 @@ file_method!(file_size => xFileSize(size: *mut sqlite3_int64) -> c_int, ffi::SQL
 file_method!(lock => xLock(level: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(unlock => xUnlock(level: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(check_reserved_lock => xCheckReservedLock(out: *mut c_int) -> c_int, ffi::SQLITE_IOERR);
-file_method!(file_control => xFileControl(operation: c_int, argument: *mut c_void) -> c_int, ffi::SQLITE_NOTFOUND);
 file_method!(sector_size => xSectorSize() -> c_int, 0);
 file_method!(device_characteristics => xDeviceCharacteristics() -> c_int, 0);
 file_method!(shm_map => xShmMap(region: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int, ffi::SQLITE_IOERR);

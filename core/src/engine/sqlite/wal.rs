@@ -150,6 +150,11 @@ impl Wal {
         if used + ROOM <= size {
             return Ok(());
         }
+        if size == 0 {
+            // The disk may still have the log that was emptied. Zeroes over a part of it would bring back another part, older
+            // than the database.
+            file::sync(&self.file, &self.path).map_err(|e| from_io("emptying", &self.path, e))?;
+        }
         let from = size.max(used);
         let to = from + used.clamp(*STEP.start(), *STEP.end());
         let mut at = from;

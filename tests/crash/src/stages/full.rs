@@ -79,7 +79,9 @@ struct Round {
 impl Round {
     fn new(dir: &Path, round: u64, random: fastrand::Rng) -> Result<Self, Failure> {
         let sync_mode = if round.is_multiple_of(2) { SyncMode::Full } else { SyncMode::Normal };
-        let config = StateConfig { sync_mode, enable_compression: false, ..StateConfig::at(dir.join("store.db")) };
+        let exclusive = round % 3 == 2;
+        let config =
+            StateConfig { sync_mode, exclusive, enable_compression: false, ..StateConfig::at(dir.join("store.db")) };
         let filler = dir.join("filler");
         // Something else that takes a part of the disk, so that rounds differ.
         let len = usize::try_from(SIZE / 8 * 3)? + usize::from(u16::MAX) * usize::from(random.clone().u8(0..8));

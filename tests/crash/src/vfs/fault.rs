@@ -92,7 +92,7 @@ impl Kind {
     /// The same for what the core does itself.
     fn error(self, event: &Event<'_>) -> Option<io::Error> {
         let code = match (self, event) {
-            (Self::Beside, Event::Write { .. } | Event::Resize { .. } | Event::Remove(_))
+            (Self::Beside, Event::Write { .. } | Event::Resize { .. } | Event::Sync(_) | Event::Remove(_))
             | (Self::Point, Event::Point(_)) => libc::EIO,
             (Self::Full | Self::Short, Event::Write { .. } | Event::Resize { len: 1.., .. }) => libc::ENOSPC,
             _ => return None,
@@ -403,7 +403,7 @@ fn told(op: &Op<'_>) -> String {
 /// The core's side of all disks.
 fn watch(event: &Event<'_>) -> io::Result<()> {
     let path = match event {
-        Event::Write { path, .. } | Event::Resize { path, .. } | Event::Remove(path) => Some(*path),
+        Event::Write { path, .. } | Event::Resize { path, .. } | Event::Sync(path) | Event::Remove(path) => Some(*path),
         Event::Point(_) => None,
     };
     let Some(inner) = path.map_or_else(|| HERE.with_borrow(Clone::clone), disk_of) else { return Ok(()) };
@@ -415,11 +415,21 @@ fn watch(event: &Event<'_>) -> io::Result<()> {
     }
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.error(event).is_some()).collect();
     if let Some(kind) = inner.strike(&kinds, &|| shown(event)) {
+        if let Event::Sync(path) = event
+            && let Some(shadow) = inner.files.get_mut(*path)
+        {
+            shadow.pending.clear();
+        }
         return kind.error(event).map_or(Ok(()), Err);
     }
     match event {
         Event::Write { path, offset, bytes } => inner.write(path, *offset, bytes),
         Event::Resize { path, len } => inner.resize(path, *len),
+        Event::Sync(path) => {
+            if let Some(shadow) = inner.files.get_mut(*path) {
+                shadow.sync();
+            }
+        }
         Event::Remove(path) => {
             inner.files.remove(*path);
         }
@@ -436,6 +446,7 @@ fn shown(event: &Event<'_>) -> String {
             format!("the core's write of {} bytes at {offset} of {}", bytes.len(), name(path))
         }
         Event::Resize { path, len } => format!("the core's sizing to {len} of {}", name(path)),
+        Event::Sync(path) => format!("the core's sync of {}", name(path)),
         Event::Remove(path) => format!("the core's removal of {}", name(path)),
     }
 }

@@ -226,6 +226,7 @@ impl Recorder {
                 inner.make(kind);
                 inner.steps.push(Step::Write { kind, offset, bytes: bytes.to_vec() });
             }),
+            Event::Sync(path) => self.note(path, |inner, kind| inner.steps.push(Step::Sync { kind, directory: false })),
             Event::Remove(path) => self.note(path, |inner, kind| inner.delete(kind, false)),
             _ => {}
         }

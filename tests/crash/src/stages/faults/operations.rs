@@ -99,6 +99,7 @@ pub(super) const ALL: &[Operation] = &[
     call("scope-find", |bench| Ok(bench.state.scope("scope")?.get("in")?.into())),
     call("scope-make", |bench| Ok(bench.state.scope("made").map(|scope| scope.name().to_owned())?.into())),
     call("version", |bench| Ok(bench.state.version()?.into())),
+    call("verify", |bench| Ok(bench.state.verify()?.problems.len().into())),
     call("set-first", |bench| Ok(bench.state.set("new", "value")?.into())),
     warm("set", |bench| Ok(bench.state.set("k007", json!({"a": [1, 2, 3]}))?.into())),
     warm("set-large", |bench| Ok(bench.state.set("large", noise(60_000))?.into())),
