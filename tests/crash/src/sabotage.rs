@@ -27,7 +27,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("ack-before-commit", "faults"),
     ("unknown-is-done", "faults"),
     ("unknown-is-failed", "faults"),
-    ("half-group", "faults"),
+    ("half-group", "full"),
     ("keep-ballast", "full"),
     ("no-check", "damage"),
     ("no-page-check", "damage"),
