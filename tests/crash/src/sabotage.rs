@@ -33,7 +33,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("no-page-check", "damage"),
     ("no-mark", "damage"),
     ("no-guard", "processes"),
-    ("log-removed-anyway", "processes"),
+    ("log-removed-anyway", "removal"),
     ("no-sync", "power"),
     ("mark-early", "power"),
     ("stale-cache", "linear"),

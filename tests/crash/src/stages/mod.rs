@@ -8,6 +8,7 @@ mod hosts;
 pub mod linear;
 mod power;
 mod processes;
+mod removal;
 pub mod serial;
 mod storm;
 
@@ -22,6 +23,7 @@ pub const ALL: &[Stage] = &[
     storm::KILLS,
     damage::DAMAGE,
     processes::PROCESSES,
+    removal::REMOVAL,
     power::POWER,
     ext4::EXT4,
     linear::LINEAR,
