@@ -33,7 +33,7 @@ else
     suite rust cargo test --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --lib --bins --tests --no-fail-fast --quiet
     suite rust-crash cargo test -p llmspell-state-crash -p llmspell-state-fuzz --lib --bins --tests --no-fail-fast --quiet
 fi
-suite rust-doc cargo test --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --doc --quiet
+suite rust-doc cargo test --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --exclude llmspell-state-models --doc --quiet
 suite python pytest -q tests/python
 for lua in "${lua_interpreters[@]}"; do
     suite "lua-$lua" "$lua" tests/lua/run.lua

@@ -89,6 +89,12 @@ function support.collect(iterator)
   return keys, values
 end
 
+--- The bytes of a store's file in which the page of byte `at` has no check, as another SQLite would have written it.
+function support.without_check(bytes, at)
+  local page = math.floor((at - 1) / 4096) * 4096
+  return bytes:sub(1, page + 4088) .. ("\0"):rep(8) .. bytes:sub(page + 4097)
+end
+
 --- Skips the rest of a test where the language cannot do it.
 support.unpack = table.unpack or unpack
 

@@ -65,7 +65,7 @@ tests["41 a store of a newer version stays as it is"] = function()
     state:close()
     -- The format number is SQLite's user_version: 4 bytes at offset 60 of the file.
     local bytes = support.read_file(path)
-    local newer = bytes:sub(1, 60) .. "\0\0\3\232" .. bytes:sub(65)
+    local newer = support.without_check(bytes:sub(1, 60) .. "\0\0\3\232" .. bytes:sub(65), 61)
     support.write_file(path, newer)
     fails("UnknownFormat", "1000", State.open, path)
     equal(support.read_file(path), newer)
