@@ -133,9 +133,9 @@ impl Store {
     /// own write.
     fn publish(&self, start: Head, end: Head, stamp: Option<u64>, published: Vec<Published>) {
         let mut known = self.known();
-        let followed = known.seq == start.seq;
-        // Otherwise the log's end was read meanwhile, or is still to be read: then these keys are forgotten there.
-        if followed || known.seq == end.seq {
+        // Otherwise the log's end was read meanwhile, and these keys were forgotten, or it is still to be read, and they will be.
+        // Telling the cache now could show an older value of the group to somebody who has seen a newer one.
+        if known.seq == start.seq {
             let keep = published.len() <= PUBLISHED_ROWS;
             for (scope, key, entry) in published {
                 if sabotaged("unpublished") {
@@ -147,8 +147,6 @@ impl Store {
                     self.cache.forget(scope, &key);
                 }
             }
-        }
-        if followed {
             *known = end;
             if let Some(stamp) = stamp {
                 self.seen.store(stamp, Ordering::Release);
