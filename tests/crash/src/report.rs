@@ -107,7 +107,7 @@ pub fn write(root: &Path) -> Result<(), Failure> {
         "# Reliability\n\n\
          Made by `make reliability` from what the harness in `tests/crash` has counted: do not edit. Every stage fails when one \
          acknowledged write is missing, one commit is torn, one value is wrong, or one call hangs; so a stage that is listed \
-         here lost nothing. What each promise rests on is told in the README.\n",
+         here lost nothing, and one that is not listed under a size has not been counted there. What each promise rests on is told in the README.\n",
     );
     for size in ["small", "middle", "long"] {
         let results = Results::read(root, size)?;

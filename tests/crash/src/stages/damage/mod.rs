@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(super) const DAMAGE: Stage = Stage {
     name: "damage",
     what: "bits, bytes, blocks, pages and lengths of every file changed: the same data or an error that says so, never a \
-           wrong or missing value that verify takes for right, never a panic, a hang or a huge allocation",
+           wrong or missing value, never a panic, a hang or a huge allocation",
     long: 1_000_000,
     run,
 };
