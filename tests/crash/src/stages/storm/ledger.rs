@@ -103,9 +103,11 @@ impl Ledger {
     fn attribute(&self, version: i64, found: &[Effect], runs: &mut [Run]) -> Result<(), Failure> {
         let mut wanted = String::new();
         for index in 0..runs.len() {
-            // A later run of a slot begins only when the one before it is over.
-            let earlier = runs[..index].iter().filter(|earlier| earlier.slot == runs[index].slot);
-            if earlier.into_iter().any(|earlier| earlier.done < earlier.told.len()) {
+            // A later run of a slot begins only when the one before it is over, with its first operation, which stores something.
+            let slot = runs[index].slot;
+            let mut earlier = runs[..index].iter().filter(|earlier| earlier.slot == slot);
+            let mut later = runs[index + 1..].iter().filter(|later| later.slot == slot);
+            if earlier.any(|earlier| earlier.done < earlier.told.len()) || later.any(|later| later.done > 0) {
                 continue;
             }
             let run = &mut runs[index];
@@ -253,4 +255,37 @@ fn shown(effects: &[Effect]) -> String {
 
 fn brief(value: &impl std::fmt::Debug) -> String {
     format!("{value:?}").chars().take(160).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::storm::raw;
+
+    #[test]
+    fn a_commit_is_not_taken_for_what_a_killed_run_before_had_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let state = State::open(&path).unwrap();
+        let set = |key: &str, tag: &str| Operation::Set { key: key.into(), tag: tag.into(), size: 0 };
+        let delete = || Operation::Delete { key: "a".into() };
+        // The first run was killed in its deletion, before that was stored; the second one deletes the same key.
+        let mut killed = Run::new(0, "killed".into(), vec![set("a", "1"), delete()]);
+        let mut next = Run::new(0, "next".into(), vec![set("b", "2"), delete()]);
+        let own = state.scope("s0").unwrap();
+        for (run, told) in [(&mut killed, 1), (&mut next, 2)] {
+            for operation in &run.operations[..told] {
+                run.told.push(match operation {
+                    Operation::Set { key, tag, .. } => {
+                        own.set(key, serde_json::json!({"tag": tag, "pad": ""})).unwrap().to_string()
+                    }
+                    _ => u8::from(own.delete("a").unwrap()).to_string(),
+                });
+            }
+            run.begun = 2;
+        }
+        let mut ledger = Ledger::default();
+        let commits = ledger.replay(&raw(&path).unwrap(), &mut [killed, next]).unwrap();
+        assert_eq!(commits, 3);
+    }
 }
