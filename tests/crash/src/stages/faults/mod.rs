@@ -108,8 +108,12 @@ fn choose(context: &Context, cases: &[(Case<'_>, Expected)]) -> Vec<Point> {
             }
         }
         if context.size == Size::Small && context.only.is_none() {
+            // A sync that fails on a disk that then is dead is where most promises can be broken.
+            let is_key = |point: &Point| point.fault.kind == Kind::Sync && point.fault.times == Times::Dead;
             random.shuffle(&mut points[first..]);
-            points.truncate(first + SAMPLE.1);
+            points[first..].sort_by_key(|point| !is_key(point));
+            let keys = points[first..].iter().filter(|point| is_key(point)).count();
+            points.truncate(first + keys + SAMPLE.1);
         }
     }
     if let Some(only) = &context.only {
