@@ -48,6 +48,11 @@ for name in "${suites[@]}"; do
     { counts "$logs/$name.log" || echo "no test passed"; } | sed "s/^/$name: /"
 done
 if [ ${#failed[@]} -gt 0 ]; then
+    # Whoever has only the end of this output shall see why.
+    for name in "${failed[@]}"; do
+        printf '\n== the end of %s\n' "$name"
+        tail -n 40 "$logs/$name.log"
+    done
     echo "failed: ${failed[*]}"
     exit 1
 fi
