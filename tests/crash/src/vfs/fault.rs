@@ -365,6 +365,11 @@ impl Observer for Watcher {
         }
         Err(kind.code(op).unwrap_or(ffi::SQLITE_IOERR))
     }
+
+    /// Nobody else uses these stores: a lock that is not to be had will not be had later.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 fn path_of<'a>(op: &Op<'a>) -> &'a Path {

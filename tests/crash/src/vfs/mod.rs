@@ -52,6 +52,11 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// The result code with which the operation ends, not having touched the file. SQLite ignores those of `Close`.
     fn before(&self, op: &Op<'_>) -> Result<(), c_int>;
+
+    /// Whether SQLite's waiting for others takes time. It need not where there are no others, and waits up to ten seconds.
+    fn waits(&self) -> bool {
+        true
+    }
 }
 
 /// A registered VFS. It lives as long as the process: SQLite may use it at any time.
@@ -126,10 +131,13 @@ impl Vfs {
         *self.observer.write().unwrap_or_else(PoisonError::into_inner) = observer;
     }
 
+    /// Not under the lock: what an observer does may open files through this VFS.
+    fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn before(&self, op: &Op<'_>) -> Result<(), c_int> {
-        // Not under the lock: what an observer does may open files through this VFS.
-        let observer = self.observer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        observer.map_or(Ok(()), |observer| observer.before(op))
+        self.observer().map_or(Ok(()), |observer| observer.before(op))
     }
 }
 
@@ -227,6 +235,9 @@ unsafe extern "C" fn sleep(raw: *mut sqlite3_vfs, microseconds: c_int) -> c_int 
     // SAFETY: SQLite calls with the VFS it was given.
     unsafe {
         let (vfs, base) = vfs(raw);
+        if vfs.observer().is_some_and(|observer| !observer.waits()) {
+            return microseconds;
+        }
         base.xSleep.map_or(0, |sleep| sleep(vfs.base, microseconds))
     }
 }

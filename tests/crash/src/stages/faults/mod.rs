@@ -27,7 +27,7 @@ pub(super) const FAULTS: Stage = Stage {
 };
 
 /// Operations of the small size, and the fault points of each.
-const SAMPLE: (usize, usize) = (80, 3);
+const SAMPLE: (usize, usize) = (160, 4);
 /// Failures after which a run ends.
 const FAILURES: usize = 20;
 /// An operation takes milliseconds.
