@@ -55,6 +55,8 @@ pub struct StateConfig {
     pub max_value_bytes: usize,
     /// How long a write waits for other processes before it fails with `Busy`, in milliseconds.
     pub busy_timeout_ms: u64,
+    /// Who makes the changes, as watches tell: a name of the program's own, such as that of an agent.
+    pub actor: Option<String>,
 }
 
 impl Default for StateConfig {
@@ -71,6 +73,7 @@ impl Default for StateConfig {
             accept_rollback: false,
             max_value_bytes: limits::MAX_VALUE_BYTES,
             busy_timeout_ms: 30_000,
+            actor: None,
         }
     }
 }
@@ -124,6 +127,15 @@ impl StateConfig {
                 "setting 'busy_timeout_ms' is {}; the longest is {} ms",
                 self.busy_timeout_ms,
                 limits::BUSY_TIMEOUT_MS
+            )));
+        }
+        if let Some(actor) = &self.actor
+            && !(1..=limits::ACTOR_BYTES).contains(&actor.len())
+        {
+            return Err(Error::invalid(format!(
+                "setting 'actor' has {} bytes; it takes 1 to {}",
+                actor.len(),
+                limits::ACTOR_BYTES
             )));
         }
         if !self.enable_wal && !self.exclusive && self.persistence_path.is_some() {

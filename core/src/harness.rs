@@ -73,6 +73,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("unknown-is-failed", "a COMMIT that failed counts as not done"),
     ("unpublished", "the cache is not told of this process's own commits"),
     ("forget-to-wake", "a leader hands over to nobody"),
+    ("forget-to-lead", "a leader leaves the requests of callers that do not wait to nobody"),
     ("keep-ballast", "a full disk does not release the ballast"),
     ("log-removed-anyway", "nobody notices that the log was removed or replaced"),
     ("read-two-snapshots", "the keys of one get_many are read one after the other"),

@@ -28,7 +28,8 @@ impl Row<'_> {
         let [seq, version, time_ms, scope, prev] = self.numbers;
         let operation = if self.set { Operation::Set } else { Operation::Delete };
         let Self { key, expires_ms, flags, value, .. } = *self;
-        LogRow { seq, version, time_ms, scope, key, operation, prev, expires_ms, flags, value, check }
+        let actor = None;
+        LogRow { seq, version, time_ms, scope, key, operation, prev, expires_ms, flags, value, actor, check }
     }
 
     /// The check that belongs to it.

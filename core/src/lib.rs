@@ -21,6 +21,8 @@
 //! # Ok::<(), llmspell_state_persistence::Error>(())
 //! ```
 
+mod calls;
+mod change;
 mod clock;
 mod config;
 mod engine;
@@ -52,8 +54,12 @@ mod sync;
 mod transaction;
 pub mod value;
 mod verify;
+mod watch;
 
+pub use calls::{Call, Calls};
+pub use change::Change;
 pub use config::{StateConfig, SyncMode};
+pub use engine::Operation;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use interrupt::interruptible;
@@ -63,3 +69,4 @@ pub use state::State;
 pub use transaction::Transaction;
 pub use value::{Document, IntoDocument, Number};
 pub use verify::Verification;
+pub use watch::{NamedWatch, Watch, WatchOptions};

@@ -44,3 +44,11 @@ pub const LEADER_GROUPS: usize = 8;
 pub const BALLAST_BYTES: u64 = 1 << 20;
 /// Changes of other processes that are looked at one by one; after more of them the cache starts anew.
 pub const TAIL_ROWS: usize = 10_000;
+/// Threads of a store that read for callers which do not wait.
+pub const READER_THREADS: usize = 4;
+/// Changes that a watch fetches at a time.
+pub const WATCH_PAGE: usize = 256;
+/// Changes, of whatever keys, that a watch looks at in one snapshot.
+pub const WATCH_ROWS: usize = 20_000;
+/// Longest name of an actor, in bytes of UTF-8.
+pub const ACTOR_BYTES: usize = 256;

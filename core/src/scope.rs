@@ -1,13 +1,13 @@
 //! `Scope`, a namespace of keys: every data operation, and nothing of the store's own affairs.
 
+use crate::calls::Call;
 use crate::engine::ScopeId;
 use crate::key::{Key, Pattern, ScopeName};
 use crate::listing::{Listed, Select};
 use crate::retry::Retry;
 use crate::session::Session;
 use crate::store::Store;
-use crate::store::request::{Action, Applied, Change, Request};
-use crate::value::{Update, array_len};
+use crate::store::request::Applied;
 use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, Transaction, limits};
 use serde_json::Value;
 use std::fmt;
@@ -35,7 +35,7 @@ impl Scope {
         &self.session
     }
 
-    pub(crate) fn store(&self) -> Result<&Store> {
+    pub(crate) fn store(&self) -> Result<&Arc<Store>> {
         self.session.store()
     }
 
@@ -92,7 +92,7 @@ impl Scope {
     /// # Errors
     /// `Invalid` for a key or value that cannot be stored, `QuotaExceeded` for a value that is too long.
     pub fn set(&self, key: &str, value: impl IntoDocument) -> Result<u64> {
-        self.put(key, value, None)
+        self.calls().set(key, value)?.wait()
     }
 
     /// Sets a key only if it has the version `if_version`; 0 means that it must not exist.
@@ -100,15 +100,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::set`]; `Conflict` for another version.
     pub fn set_if(&self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<u64> {
-        self.put(key, value, Some(if_version))
-    }
-
-    fn put(&self, key: &str, value: impl IntoDocument, if_version: Option<u64>) -> Result<u64> {
-        let store = self.store()?;
-        let key = Key::parse(key)?;
-        let action = store.set_action(value.into_document(self.max_value_bytes())?);
-        let response = store.submit(Request::one(self.id, key.as_str(), action, if_version))?;
-        Ok(response.version.cast_unsigned())
+        self.calls().set_if(key, value, if_version)?.wait()
     }
 
     /// Sets several keys in one commit; the last value of a repeated key stays. Answers the version of the commit.
@@ -117,24 +109,7 @@ impl Scope {
     /// As [`Scope::set`]; `QuotaExceeded` also for more than [`limits::TRANSACTION_CHANGES`] pairs or
     /// [`limits::TRANSACTION_BYTES`] bytes. Nothing is set then.
     pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
-        let store = self.store()?;
-        let mut request = Request::default();
-        let mut budget = Budget::default();
-        for (key, value) in pairs {
-            let key = Key::parse(key.as_ref())?;
-            let document = value.into_document(self.max_value_bytes())?;
-            budget.spend(key.as_str().len() + document.text().len())?;
-            request.changes.push(Change::One {
-                scope: self.id,
-                key: key.as_str().into(),
-                action: store.set_action(document),
-                if_version: None,
-            });
-        }
-        if request.changes.is_empty() {
-            return Ok(store.head()?.version.cast_unsigned());
-        }
-        Ok(store.submit(request)?.version.cast_unsigned())
+        self.calls().set_many(pairs)?.wait()
     }
 
     /// Deletes a key; says whether it was there.
@@ -142,7 +117,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::get`].
     pub fn delete(&self, key: &str) -> Result<bool> {
-        self.remove(key, None)
+        self.calls().delete(key)?.wait()
     }
 
     /// Deletes a key only if it has the version `if_version`; 0 means that it must not exist.
@@ -150,15 +125,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::get`]; `Conflict` for another version.
     pub fn delete_if(&self, key: &str, if_version: u64) -> Result<bool> {
-        self.remove(key, Some(if_version))
-    }
-
-    fn remove(&self, key: &str, if_version: Option<u64>) -> Result<bool> {
-        let store = self.store()?;
-        match store.submit(Request::one(self.id, Key::parse(key)?.as_str(), Action::Delete, if_version))?.only()? {
-            Applied::Deleted(existed) => Ok(existed),
-            other => Err(unexpected(&other)),
-        }
+        self.calls().delete_if(key, if_version)?.wait()
     }
 
     /// Deletes every key that matches, in one commit; says how many.
@@ -166,11 +133,7 @@ impl Scope {
     /// # Errors
     /// `Invalid` for a pattern that breaks the rules of [`Pattern`].
     pub fn clear(&self, pattern: &str) -> Result<u64> {
-        let change = Change::Clear { scope: self.id, pattern: Pattern::parse(pattern)? };
-        match self.store()?.submit(Request { changes: vec![change], relies_on: None })?.only()? {
-            Applied::Cleared(count) => Ok(count),
-            other => Err(unexpected(&other)),
-        }
+        self.calls().clear(pattern)?.wait()
     }
 
     /// The keys that match, sorted by bytes, fetched page by page from one snapshot.
@@ -213,17 +176,11 @@ impl Scope {
             let current = self.entry(key)?;
             let new = f(current.as_ref())?;
             let expected = current.map_or(0, |entry| entry.version());
-            match self.swap(key, new, expected) {
+            match self.calls().swap(key, new, expected).and_then(Call::wait) {
                 Err(error) => retry.after(error)?,
                 Ok(entry) => return Ok(entry),
             }
         }
-    }
-
-    fn swap(&self, key: &str, new: Document, expected: u64) -> Result<Arc<Entry>> {
-        let store = self.store()?;
-        let action = store.set_action(new.into_document(self.max_value_bytes())?);
-        written(store.submit(Request::one(self.id, Key::parse(key)?.as_str(), action, Some(expected)))?.only()?)
     }
 
     /// Adds to a number, a missing one being 0; answers the sum. Integers stay integers.
@@ -231,8 +188,7 @@ impl Scope {
     /// # Errors
     /// `Invalid` when the value is not a number or the sum is out of range; it is unchanged then.
     pub fn increment(&self, key: &str, by: impl Into<Number>) -> Result<Number> {
-        let sum = self.update(key, Update::Increment(by.into().checked()?))?;
-        Number::of(sum.document()).ok_or_else(|| Error::corrupt("a sum is not a number"))
+        self.calls().increment(key, by)?.wait()
     }
 
     /// Adds an item to the end of an array, a missing one being empty; answers the new length.
@@ -240,8 +196,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::set`]; `Invalid` also when the value is not an array; it is unchanged then.
     pub fn append(&self, key: &str, item: impl IntoDocument) -> Result<u64> {
-        let item = item.into_document(self.max_value_bytes())?;
-        Ok(array_len(self.update(key, Update::Append(item))?.document().text()))
+        self.calls().append(key, item)?.wait()
     }
 
     /// Applies a JSON Merge Patch (RFC 7386); answers the merged value.
@@ -249,14 +204,7 @@ impl Scope {
     /// # Errors
     /// As [`Scope::set`].
     pub fn merge(&self, key: &str, patch: impl IntoDocument) -> Result<Document> {
-        let patch = patch.into_document(self.max_value_bytes())?;
-        Ok(self.update(key, Update::Merge(patch))?.document().clone())
-    }
-
-    /// A change that the writer computes: exact without another attempt.
-    fn update(&self, key: &str, update: Update) -> Result<Arc<Entry>> {
-        let request = Request::one(self.id, Key::parse(key)?.as_str(), Action::Update(update), None);
-        written(self.store()?.submit(request)?.only()?)
+        self.calls().merge(key, patch)?.wait()
     }
 
     /// The child scope of that name, which is made if need be.
@@ -351,7 +299,7 @@ impl fmt::Debug for Scope {
     }
 }
 
-fn written(applied: Applied) -> Result<Arc<Entry>> {
+pub(crate) fn written(applied: Applied) -> Result<Arc<Entry>> {
     match applied {
         Applied::Written(entry) => Ok(entry),
         other => Err(unexpected(&other)),
@@ -359,7 +307,7 @@ fn written(applied: Applied) -> Result<Arc<Entry>> {
 }
 
 /// The writer answered another change than the one that was asked for: a fault of this crate.
-fn unexpected(applied: &Applied) -> Error {
+pub(crate) fn unexpected(applied: &Applied) -> Error {
     let what = match applied {
         Applied::Written(_) => "a write",
         Applied::Deleted(_) => "a deletion",

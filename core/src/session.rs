@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// One opening of a store, shared by every handle that comes from it.
 pub(crate) struct Session {
     store: Arc<Store>,
+    /// Who makes the changes of this opening.
+    actor: Option<Arc<str>>,
     closed: AtomicBool,
 }
 
@@ -53,12 +55,14 @@ impl Session {
     /// Opens a store as the settings say, or joins the opening that this process has already.
     pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
         config.check()?;
+        // The store is shared with openings of other actors.
+        let actor = config.actor.take().map(Arc::from);
         // The name that SQLite gives a database in memory.
         if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
             config.persistence_path = None;
         }
         let Some(path) = &config.persistence_path else {
-            return Ok(Self::alone(Store::new(Box::new(Sqlite::open(None, &config)?), config)?));
+            return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, actor));
         };
         let path = file::resolve(path, &config)?;
         config.persistence_path = Some(path.clone());
@@ -69,23 +73,23 @@ impl Session {
         {
             check_same(open.store.config(), &config)?;
             open.sessions += 1;
-            return Ok(Self { store: Arc::clone(&open.store), closed: AtomicBool::new(false) });
+            return Ok(Self::new(Arc::clone(&open.store), actor));
         }
         let engine = Sqlite::open(Some(&path), &config)?;
         let file = file::identify(&path)?
             .ok_or_else(|| Error::closed("the store, whose file was removed while it was opened,"))?;
-        let store = Arc::new(Store::new(Box::new(engine), config)?);
+        let store = Store::new(Box::new(engine), config)?;
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
-        Ok(Self { store, closed: AtomicBool::new(false) })
+        Ok(Self::new(store, actor))
     }
 
-    /// The only session of a store that no other opening can join.
-    pub(crate) fn alone(store: Store) -> Self {
-        Self { store: Arc::new(store), closed: AtomicBool::new(false) }
+    /// One more session of a store.
+    pub(crate) fn new(store: Arc<Store>, actor: Option<Arc<str>>) -> Self {
+        Self { store, actor, closed: AtomicBool::new(false) }
     }
 
     /// The store, as long as this session is open and in the process that opened it.
-    pub(crate) fn store(&self) -> Result<&Store> {
+    pub(crate) fn store(&self) -> Result<&Arc<Store>> {
         self.store.check_fork()?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed("this state"));
@@ -102,6 +106,10 @@ impl Session {
         self.store.config()
     }
 
+    pub(crate) fn actor(&self) -> Option<&Arc<str>> {
+        self.actor.as_ref()
+    }
+
     pub(crate) fn store_id(&self) -> &str {
         self.store.store_id()
     }
@@ -116,6 +124,8 @@ impl Session {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // Watches of this session wait for commits of a store that may stay open.
+        self.store.pulse.beat(None);
         let mut stores = registry().stores.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(index) = stores.iter().position(|open| Arc::ptr_eq(&open.store, &self.store)) else {
             // A store in memory is nobody else's.

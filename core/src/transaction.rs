@@ -1,5 +1,6 @@
 //! `Transaction`: reads one snapshot, remembers what it read, buffers what it writes, and is validated when it commits.
 
+use crate::calls::{self, Call};
 use crate::engine::{Head, ScopeId};
 use crate::key::{Key, Pattern};
 use crate::listing::{Listed, Overlay, Select};
@@ -282,15 +283,53 @@ impl Transaction {
     /// # Errors
     /// `Conflict` when something that was read or listed has changed since the transaction began.
     pub fn commit(&self) -> Result<u64> {
+        self.commit_call()?.wait()
+    }
+
+    /// [`Transaction::commit`] as a call that need not be waited for. The transaction has ended from now on.
+    pub fn commit_call(&self) -> Result<Call<u64>> {
         let (request, snapshot) = {
             let mut work = self.work()?;
             work.ended = Some("committed or has failed to");
             (work.take_request(self.scope.store()?), work.snapshot)
         };
+        let session = self.scope.session();
         if request.changes.is_empty() {
-            return Ok(snapshot.version.cast_unsigned());
+            return Ok(Call::known(session, snapshot.version.cast_unsigned()));
         }
-        Ok(self.scope.store()?.submit(request)?.version.cast_unsigned())
+        Ok(Call::commit(session, request, calls::version))
+    }
+
+    /// Anything that may ask the database, as a [`Call`]: `transaction.call(|tx| tx.count("*"))`.
+    pub fn call<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Call<T> {
+        let transaction = self.clone();
+        self.scope.call(move |_| work(&transaction))
+    }
+
+    /// Whether no other thread is reading for this transaction at this moment, so that a call which only notes a write
+    /// does not wait.
+    pub fn is_idle(&self) -> bool {
+        self.scope.session().check_fork().is_err() || self.work.try_lock().is_ok()
+    }
+
+    /// The entry of a key as far as it is known without asking the database, and noted as read if so; the outer `None` says that
+    /// it is not.
+    ///
+    /// # Errors
+    /// As [`Transaction::entry`].
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it is there
+    pub fn peek(&self, key: &str) -> Result<Option<Option<Arc<Entry>>>> {
+        let store = self.scope.store()?;
+        let key = Key::parse(key)?;
+        let Ok(mut work) = self.work.try_lock() else { return Ok(None) };
+        work.check()?;
+        let id = self.scope.id();
+        if let Some(own) = work.writes.get(&id).and_then(|writes| writes.get(key.as_str())) {
+            return Ok(Some(own.clone()));
+        }
+        let Some(known) = store.peek_at(id, key, work.snapshot) else { return Ok(None) };
+        work.keys.insert((id, key.as_str().into()));
+        Ok(Some(Some(known)))
     }
 
     /// Gives up; nothing is written. Works on a state that was closed, too.
@@ -370,7 +409,7 @@ impl Work {
         }
         let keys = std::mem::take(&mut self.keys).into_iter().collect();
         let relies_on = Reliance { snapshot: self.snapshot, keys, ranges: std::mem::take(&mut self.ranges) };
-        Request { changes, relies_on: Some(relies_on) }
+        Request { changes, relies_on: Some(relies_on), actor: None }
     }
 }
 

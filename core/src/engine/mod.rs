@@ -21,11 +21,23 @@ pub(crate) struct Head {
     pub(crate) version: i64,
 }
 
-/// What a row of the log did to its key. The numbers are part of the file format.
+/// What a change did to its key. The numbers are part of the file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
+    /// The key was deleted.
     Delete = 0,
+    /// The key got a value.
     Set = 1,
+}
+
+impl Operation {
+    /// Its name as every language shows it: `"set"` or `"delete"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Set => "set",
+        }
+    }
 }
 
 /// One change. `value` is empty for a deletion.
@@ -43,6 +55,8 @@ pub(crate) struct LogRow<'a> {
     /// How `value` is encoded; see `store::codec`.
     pub(crate) flags: i64,
     pub(crate) value: &'a [u8],
+    /// Who made the change, where that is known.
+    pub(crate) actor: Option<&'a str>,
     pub(crate) check: i64,
 }
 
@@ -70,6 +84,17 @@ pub(crate) struct Range {
 /// Looks at a row while it is at hand.
 pub(crate) type OnRow<'f> = &'f mut dyn FnMut(&LogRow<'_>) -> Result<()>;
 
+/// Looks at the changes of the log in their order: the number of each and, where it is wanted, its row.
+pub(crate) type OnChange<'f> = &'f mut dyn FnMut(Head, Option<&LogRow<'_>>) -> Result<ControlFlow<()>>;
+
+/// Where a named watch goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) name: String,
+    /// The last row of the log that it is done with.
+    pub(crate) at: Head,
+}
+
 /// Looks at a key with its newest change and that change's row, if it is there.
 pub(crate) type OnEntry<'f> = &'f mut dyn FnMut(ScopeId, &str, Newest, Option<&LogRow<'_>>) -> Result<()>;
 
@@ -89,6 +114,14 @@ pub(crate) trait Reads {
     fn count(&self, range: &Range) -> Result<u64>;
     /// The keys changed after `seq`, in the order of their changes, until `each` has enough.
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()>;
+    /// The changes after `seq`, with the rows of those that are wanted, until `each` has enough.
+    fn changes(&self, seq: i64, wanted: &dyn Fn(ScopeId, &str) -> bool, each: OnChange<'_>) -> Result<()>;
+    /// The newest change that is not after `seq`; nothing before the first.
+    fn at_or_before(&self, seq: i64) -> Result<Option<Head>>;
+    /// The named watches of a scope, sorted by their names.
+    fn cursors(&self, scope: ScopeId) -> Result<Vec<Cursor>>;
+    /// The named watch of a scope.
+    fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>>;
     /// The names of the scopes directly below `parent`, sorted.
     fn scopes(&self, parent: ScopeId) -> Result<Vec<String>>;
     /// The id of a scope, if it exists.
@@ -113,6 +146,10 @@ pub(crate) trait Writes {
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
     /// Adds a scope below `parent`.
     fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId>;
+    /// Moves the named watch of a scope forward, never back; makes it if it is missing.
+    fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()>;
+    /// Removes the named watch of a scope; says whether there was one.
+    fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool>;
     /// Starts a part that can be undone alone.
     fn savepoint(&mut self) -> Result<()>;
     /// Keeps what was done since the savepoint.

@@ -28,6 +28,7 @@ pub(crate) struct Apply<'w> {
     now_ms: i64,
     version: i64,
     published: &'w mut Vec<Published>,
+    actor: Option<Arc<str>>,
 }
 
 impl<'w> Apply<'w> {
@@ -38,7 +39,7 @@ impl<'w> Apply<'w> {
         published: &'w mut Vec<Published>,
     ) -> Self {
         let version = writes.head().version + 1;
-        Self { writes, rules, now_ms, version, published }
+        Self { writes, rules, now_ms, version, published, actor: None }
     }
 
     /// Applies a request. When it fails, the rows it has appended must be undone; a request that is refused has appended none.
@@ -46,6 +47,7 @@ impl<'w> Apply<'w> {
         if let Some(reliance) = &request.relies_on {
             self.check_reliance(reliance)?;
         }
+        self.actor = request.actor;
         let mut applied = Vec::with_capacity(request.changes.len());
         for change in request.changes {
             applied.push(match change {
@@ -152,7 +154,9 @@ impl<'w> Apply<'w> {
             ));
         }
         let created_ms = self.created_ms(newest)?;
-        let row = self.row(scope, &key, Operation::Set, newest, packed.flags, packed.bytes(&document));
+        let actor = self.actor.clone();
+        let row = LogRow { actor: actor.as_deref(), ..self.row(scope, &key, Operation::Set, newest) };
+        let row = codec::seal(LogRow { flags: packed.flags, value: packed.bytes(&document), ..row });
         self.writes.append(&row, created_ms, newest.is_some())?;
         let (seq, time_ms, expires_ms) = (row.seq, row.time_ms, row.expires_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
@@ -162,22 +166,17 @@ impl<'w> Apply<'w> {
     }
 
     fn delete(&mut self, scope: ScopeId, key: Box<str>, newest: Newest) -> Result<()> {
-        let row = self.row(scope, &key, Operation::Delete, Some(newest), 0, &[]);
+        let actor = self.actor.clone();
+        let row = LogRow { actor: actor.as_deref(), ..self.row(scope, &key, Operation::Delete, Some(newest)) };
+        let row = codec::seal(row);
         self.writes.append(&row, None, true)?;
         self.published.push((scope, key, None));
         Ok(())
     }
 
-    fn row<'r>(
-        &self,
-        scope: ScopeId,
-        key: &'r str,
-        operation: Operation,
-        newest: Option<Newest>,
-        flags: i64,
-        value: &'r [u8],
-    ) -> LogRow<'r> {
-        let row = LogRow {
+    /// The next row of the log, still without value and check.
+    fn row<'r>(&self, scope: ScopeId, key: &'r str, operation: Operation, newest: Option<Newest>) -> LogRow<'r> {
+        LogRow {
             seq: self.writes.head().seq + 1,
             version: self.version,
             time_ms: self.now_ms,
@@ -186,11 +185,11 @@ impl<'w> Apply<'w> {
             operation,
             prev: newest.map_or(0, |newest| newest.seq),
             expires_ms: None,
-            flags,
-            value,
+            flags: 0,
+            value: &[],
+            actor: None,
             check: 0,
-        };
-        LogRow { check: codec::check(&row), ..row }
+        }
     }
 
     /// When a key that is written now came into being; nothing if that is now.

@@ -19,6 +19,7 @@ impl Store {
         let read = self.engine.snapshot(&mut |reads| {
             audit.scopes(reads)?;
             audit.log(reads)?;
+            audit.cursors(reads)?;
             audit.keys(reads)
         });
         // Damage may end the reading; what comes after it is not known then.
@@ -91,6 +92,24 @@ impl Audit {
             self.follow(reads, row)
         })?;
         self.found.version = version.cast_unsigned();
+        Ok(())
+    }
+
+    /// A named watch that stands beyond the newest change would miss those to come.
+    fn cursors(&mut self, reads: &dyn Reads) -> Result<()> {
+        let newest = reads.head()?;
+        let scopes: Vec<ScopeId> = self.scopes.iter().copied().collect();
+        for scope in scopes {
+            for cursor in reads.cursors(scope)? {
+                if cursor.at.seq > newest.seq || cursor.at.version > newest.version {
+                    self.problem(format!(
+                        "the watch {} of scope {scope} stands at version {}, after the newest commit",
+                        shorten(&cursor.name),
+                        cursor.at.version
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 

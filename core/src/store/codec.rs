@@ -85,7 +85,14 @@ pub(crate) fn check(row: &LogRow<'_>) -> i64 {
     }
     // Each part seeds the next, so that bytes cannot move between key and value unseen.
     let seed = xxh3_64_with_seed(row.key.as_bytes(), xxh3_64(&fixed));
+    // No actor differs from an empty one: then there is one step more.
+    let seed = row.actor.map_or(seed, |actor| xxh3_64_with_seed(actor.as_bytes(), !seed));
     xxh3_64_with_seed(row.value, seed).cast_signed()
+}
+
+/// The row with the check that belongs to it.
+pub(crate) fn seal(row: LogRow<'_>) -> LogRow<'_> {
+    LogRow { check: check(&row), ..row }
 }
 
 /// The value of a row, after its check.
@@ -140,9 +147,10 @@ mod tests {
             expires_ms: None,
             flags: PLAIN,
             value,
+            actor: None,
             check: 0,
         };
-        LogRow { check: check(&row), ..row }
+        seal(row)
     }
 
     #[test]
@@ -160,6 +168,8 @@ mod tests {
             LogRow { flags: ZSTD, ..good },
             LogRow { value: b"\"valuf\"", ..good },
             LogRow { key: "key\"", value: b"value\"", ..good },
+            LogRow { actor: Some(""), ..good },
+            LogRow { actor: Some("somebody"), ..good },
         ] {
             assert!(verify(&bad).is_err(), "{bad:?}");
         }

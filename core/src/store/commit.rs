@@ -45,7 +45,12 @@ pub(crate) trait Writer {
     }
     /// The answer to a request of which nobody knows what became of it.
     fn unknown() -> Self::Answer;
+    /// Has some thread that may wait call [`Commits::lead`]; says whether there is one.
+    fn lead_elsewhere(&self) -> bool;
 }
+
+/// Gets the answer to a request whose caller does not wait.
+pub(crate) type Then<W> = Box<dyn FnOnce(<W as Writer>::Answer) + Send>;
 
 /// Requests that wait for the writer.
 pub(crate) struct Commits<W: Writer> {
@@ -62,11 +67,13 @@ struct Queue<W: Writer> {
     led: bool,
 }
 
-/// The place of one waiting caller.
+/// The place of one request.
 struct Ticket<W: Writer> {
     bytes: usize,
     stage: Mutex<Stage<W>>,
     moved: Condvar,
+    /// Gets the answer where no thread waits for it, nor can lead.
+    then: Option<Mutex<Option<Then<W>>>>,
 }
 
 enum Stage<W: Writer> {
@@ -82,6 +89,11 @@ enum Stage<W: Writer> {
 type Group<W> = Vec<(Arc<Ticket<W>>, <W as Writer>::Request)>;
 
 impl<W: Writer> Ticket<W> {
+    fn new(request: W::Request, bytes: usize, then: Option<Then<W>>) -> Arc<Self> {
+        let then = then.map(|then| Mutex::new(Some(then)));
+        Arc::new(Self { bytes, stage: Mutex::new(Stage::Waiting(request)), moved: Condvar::new(), then })
+    }
+
     fn stage(&self) -> MutexGuard<'_, Stage<W>> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,8 +110,14 @@ impl<W: Writer> Ticket<W> {
     }
 
     fn answer(&self, answer: W::Answer) {
-        *self.stage() = Stage::Answered(answer);
-        self.moved.notify_one();
+        let Some(then) = &self.then else {
+            *self.stage() = Stage::Answered(answer);
+            self.moved.notify_one();
+            return;
+        };
+        let then = then.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A panic of whoever is told must not keep the answers of others.
+        let _ = catch_unwind(AssertUnwindSafe(|| then.map(|then| then(answer))));
     }
 
     fn make_leader(&self) {
@@ -139,9 +157,9 @@ impl<W: Writer> Commits<W> {
         if !queue.led {
             queue.led = true;
             drop(queue);
-            return self.lead(writer, request, bytes);
+            return self.lead_with(writer, request, bytes);
         }
-        let ticket = Arc::new(Ticket { bytes, stage: Mutex::new(Stage::Waiting(request)), moved: Condvar::new() });
+        let ticket = Ticket::new(request, bytes, None);
         queue.waiting.push_back(Arc::clone(&ticket));
         queue.bytes += bytes;
         drop(queue);
@@ -151,7 +169,7 @@ impl<W: Writer> Commits<W> {
                 Stage::Answered(answer) => return answer,
                 Stage::Leads(request) => {
                     drop(stage);
-                    return self.lead(writer, request, bytes);
+                    return self.lead_with(writer, request, bytes);
                 }
                 not_yet => *stage = not_yet,
             }
@@ -170,6 +188,22 @@ impl<W: Writer> Commits<W> {
         }
     }
 
+    /// Has a request committed without waiting for it; whoever commits it calls `then`.
+    ///
+    /// There is always room: a caller that cannot wait would only have to keep its request elsewhere.
+    pub(crate) fn post(&self, writer: &W, request: W::Request, then: Then<W>) {
+        let bytes = W::footprint(&request);
+        let ticket = Ticket::new(request, bytes, Some(then));
+        let mut queue = self.queue();
+        queue.waiting.push_back(ticket);
+        queue.bytes += bytes;
+        let is_led = std::mem::replace(&mut queue.led, true);
+        drop(queue);
+        if !is_led && !writer.lead_elsewhere() {
+            self.lead(writer);
+        }
+    }
+
     /// Takes a request out of the queue, unless a leader has it already.
     fn take_back(&self, ticket: &Arc<Ticket<W>>) -> bool {
         let mut queue = self.queue();
@@ -181,7 +215,7 @@ impl<W: Writer> Commits<W> {
     }
 
     /// Commits the leader's own request with what waits, then a bounded number of groups for others, and hands over.
-    fn lead(&self, writer: &W, own: W::Request, bytes: usize) -> W::Answer {
+    fn lead_with(&self, writer: &W, own: W::Request, bytes: usize) -> W::Answer {
         let mut group = self.gather(W::BOUNDS.group_requests - 1, W::BOUNDS.group_bytes.saturating_sub(bytes));
         let mut requests = vec![own];
         requests.extend(group.iter_mut().map(|(_, request)| std::mem::take(request)));
@@ -191,18 +225,32 @@ impl<W: Writer> Commits<W> {
         let own = answers.next().unwrap_or_else(W::unknown);
         answer(group, answers);
         // Who did not want to wait for its own request must not wait for those of others.
-        let groups = if W::is_cancelled(&own) { 0 } else { W::BOUNDS.leader_groups };
-        for _ in 0..groups {
-            let mut group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
-            if group.is_empty() {
-                break;
-            }
+        self.lead_groups(writer, if W::is_cancelled(&own) { 0 } else { W::BOUNDS.leader_groups });
+        own
+    }
+
+    /// Leads without a request of its own, as [`Writer::lead_elsewhere`] has been asked for.
+    pub(crate) fn lead(&self, writer: &W) {
+        self.lead_groups(writer, W::BOUNDS.leader_groups);
+    }
+
+    /// Commits so many groups for others, and hands over.
+    fn lead_groups(&self, writer: &W, groups: usize) {
+        let commit_group = |mut group: Group<W>| {
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
             let answers = uninterruptible(|| commit(writer, requests));
             answer(group, answers);
+        };
+        for _ in 0..groups {
+            let group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
+            if group.is_empty() {
+                break;
+            }
+            commit_group(group);
         }
-        self.hand_over();
-        own
+        while !self.hand_over(writer) {
+            commit_group(self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes));
+        }
     }
 
     /// Takes waiting requests, at least one if there is one, as far as the bounds allow.
@@ -224,10 +272,16 @@ impl<W: Writer> Commits<W> {
         group
     }
 
-    /// The first who waits leads next; if nobody does, the writer is free.
-    fn hand_over(&self) {
+    /// The first who waits leads next, or another thread if that caller left; if nobody does, the writer is free.
+    /// Answers false when there is something to do and nobody else to lead.
+    fn hand_over(&self, writer: &W) -> bool {
         let mut queue = self.queue();
         match queue.waiting.pop_front() {
+            Some(left) if left.then.is_some() => {
+                queue.waiting.push_front(left);
+                drop(queue);
+                return sabotaged("forget-to-lead") || writer.lead_elsewhere();
+            }
             Some(ticket) => {
                 queue.bytes -= ticket.bytes;
                 if !sabotaged("forget-to-wake") {
@@ -237,6 +291,7 @@ impl<W: Writer> Commits<W> {
             None => queue.led = false,
         }
         self.let_in(&queue);
+        true
     }
 
     fn let_in(&self, queue: &Queue<W>) {

@@ -28,7 +28,7 @@ impl Writer for Store {
         {
             let second = request.changes.split_off(request.changes.len() / 2);
             let first = self.commit_all(requests).pop();
-            let mut both = self.commit_all(vec![Request { relies_on: None, changes: second }]);
+            let mut both = self.commit_all(vec![Request { changes: second, ..Request::default() }]);
             if let (Some(Ok(first)), Some(Ok(both))) = (first, both.first_mut()) {
                 both.applied.splice(0..0, first.applied);
             }
@@ -46,6 +46,10 @@ impl Writer for Store {
             }
         }
         results
+    }
+
+    fn lead_elsewhere(&self) -> bool {
+        self.lead_in_background()
     }
 
     fn refused(error: Error) -> Result<Response> {
@@ -153,6 +157,7 @@ impl Store {
             }
         }
         drop(known);
+        self.pulse.beat(Some(self.stamp()));
         harness::point("write.published");
     }
 }

@@ -6,21 +6,26 @@ pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
 mod group;
+mod lane;
+pub(crate) mod pulse;
 pub(crate) mod request;
 pub(crate) mod snapshot;
+pub(crate) mod tail;
 
 use self::cache::Cache;
 use self::commit::Commits;
+use self::lane::{Job, Lane};
+use self::pulse::Pulse;
 use self::request::{Action, Request, Response};
 use self::snapshot::{Extent, Page};
 use crate::engine::{Engine, Head, Newest, Range, ScopeId};
-use crate::harness::sabotaged;
+use crate::harness::{self, sabotaged};
 use crate::key::{Key, Pattern, ScopeName};
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
 use crate::{Document, Entry, Error, Result, StateConfig, fork, limits};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 /// An open database with everything that its handles share.
 pub(crate) struct Store {
@@ -32,6 +37,12 @@ pub(crate) struct Store {
     seen: AtomicU64,
     /// The end of the log up to which it is.
     known: Mutex<Head>,
+    /// Leads the commits of callers that do not wait.
+    writer: Lane,
+    /// Reads for them.
+    readers: Lane,
+    pub(crate) pulse: Pulse,
+    me: OnceLock<Weak<Self>>,
     generation: u64,
 }
 
@@ -39,16 +50,21 @@ pub(crate) struct Store {
 const MAX_STORED_BYTES: usize = limits::MAX_VALUE_BYTES_CEILING;
 
 impl Store {
-    pub(crate) fn new(engine: Box<dyn Engine>, config: StateConfig) -> Result<Self> {
-        let store = Self {
+    pub(crate) fn new(engine: Box<dyn Engine>, config: StateConfig) -> Result<Arc<Self>> {
+        let store = Arc::new(Self {
             cache: Cache::new(config.cache_size_mb << 20),
             commits: Commits::default(),
             seen: AtomicU64::new(engine.stamp()),
             known: Mutex::new(Head::default()),
+            writer: Lane::new("llmspell-writer", 1),
+            readers: Lane::new("llmspell-reader", limits::READER_THREADS),
+            pulse: Pulse::new(),
+            me: OnceLock::new(),
             generation: fork::generation(),
             engine,
             config,
-        };
+        });
+        let _ = store.me.set(Arc::downgrade(&store));
         let mut head = Head::default();
         store.engine.read(&mut |reads| {
             head = reads.head()?;
@@ -78,6 +94,9 @@ impl Store {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        self.pulse.stop();
+        self.readers.stop();
+        self.writer.stop();
         self.engine.close()?;
         self.cache.clear();
         Ok(())
@@ -119,6 +138,11 @@ impl Store {
         Ok(())
     }
 
+    /// A number that differs after every commit of any process.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.engine.stamp()
+    }
+
     /// The newest commit of any process.
     pub(crate) fn head(&self) -> Result<Head> {
         self.refresh()?;
@@ -151,16 +175,20 @@ impl Store {
         Ok(found)
     }
 
+    /// The entry of a key when `at` was the newest commit, if the cache knows it.
+    ///
+    /// A snapshot is a state that this process has known, and a cached entry the newest that it knows of: if it is old
+    /// enough, it was the one at the snapshot.
+    pub(crate) fn peek_at(&self, scope: ScopeId, key: Key<'_>, at: Head) -> Option<Arc<Entry>> {
+        self.cache.get(scope, key.as_str()).ok().flatten().filter(|entry| entry.seq <= at.seq)
+    }
+
     /// The entry of a key when `at` was the newest commit.
     pub(crate) fn entry_at(&self, scope: ScopeId, key: Key<'_>, at: Head) -> Result<Option<Arc<Entry>>> {
-        let key = key.as_str();
-        // A snapshot is a state that this process has known, and a cached entry the newest that it knows of: if it is old
-        // enough, it was the one at the snapshot.
-        if let Ok(Some(entry)) = self.cache.get(scope, key)
-            && entry.seq <= at.seq
-        {
+        if let Some(entry) = self.peek_at(scope, key, at) {
             return Ok(Some(entry));
         }
+        let key = key.as_str();
         let mut found = None;
         self.engine.snapshot(&mut |reads| {
             found = match reads.newest(scope, key)? {
@@ -298,6 +326,29 @@ impl Store {
             self.update_outside(&mut request)?;
         }
         self.commits.submit(self, request)
+    }
+
+    /// Has a request committed without waiting; `then` is told in another thread.
+    pub(crate) fn post(&self, request: Request, then: impl FnOnce(Result<Response>) + Send + 'static) {
+        if harness::one_thread() {
+            then(self.submit(request));
+        } else {
+            self.commits.post(self, request, Box::new(then));
+        }
+    }
+
+    /// Has another thread do what may wait for the database. When there is none, this one does.
+    pub(crate) fn defer(self: &Arc<Self>, job: Job) {
+        let left = if harness::one_thread() { Err(job) } else { Lane::run(|store| &store.readers, self, job) };
+        if let Err(job) = left {
+            job(self);
+        }
+    }
+
+    /// Has the thread for commits lead the queue; says whether there is one.
+    fn lead_in_background(&self) -> bool {
+        let Some(store) = self.me.get().and_then(Weak::upgrade) else { return false };
+        Lane::run(|store| &store.writer, &store, Box::new(|store| store.commits.lead(store))).is_ok()
     }
 }
 

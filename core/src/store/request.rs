@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Request {
     pub(crate) changes: Vec<Change>,
     pub(crate) relies_on: Option<Reliance>,
+    /// Who makes them, as the log tells.
+    pub(crate) actor: Option<Arc<str>>,
 }
 
 /// One change. A request of several holds only `Set` and `Delete` without `if_version`, which cannot fail alone.
@@ -61,7 +63,7 @@ pub(crate) struct Response {
 impl Request {
     /// A request of one change.
     pub(crate) fn one(scope: ScopeId, key: &str, action: Action, if_version: Option<u64>) -> Self {
-        Self { changes: vec![Change::One { scope, key: key.into(), action, if_version }], relies_on: None }
+        Self { changes: vec![Change::One { scope, key: key.into(), action, if_version }], ..Self::default() }
     }
 
     /// The same once more, if it does nothing but delete.
@@ -77,7 +79,7 @@ impl Request {
             return None;
         }
         let changes = self.changes.iter().map(again).collect::<Option<_>>()?;
-        Some(Self { changes, relies_on: None })
+        Some(Self { changes, relies_on: None, actor: self.actor.clone() })
     }
 
     /// Bytes that wait with it in the queue.

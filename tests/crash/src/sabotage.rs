@@ -42,6 +42,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("unpublished", "linear"),
     ("read-two-snapshots", "linear"),
     ("forget-to-wake", "models"),
+    ("forget-to-lead", "models"),
     ("no-reliance", "serial"),
     ("no-range-reliance", "serial"),
     ("split-commit", "serial"),

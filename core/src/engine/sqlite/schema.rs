@@ -18,8 +18,8 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 ///
 /// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `entry` points at the
 /// newest change of every key and is small, so that listing never touches a value. `created_at` is empty while the newest
-/// change is the one that made the key. Times are milliseconds since the Unix epoch, UTC. `actor` belongs to the format so
-/// that recording who made a change needs no new one.
+/// change is the one that made the key. Times are milliseconds since the Unix epoch, UTC. `cursor` keeps the last change that a
+/// named watch is done with; it is no part of the log, or watching would make changes to watch.
 const TABLES: &str = "
     CREATE TABLE store (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -52,6 +52,13 @@ const TABLES: &str = "
         created_at INTEGER,
         expires_at INTEGER,
         PRIMARY KEY (scope_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE cursor (
+        scope_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (scope_id, name)
     ) STRICT, WITHOUT ROWID;
     INSERT INTO tenant (id, name) VALUES (1, '');
     INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, '');

@@ -1,7 +1,7 @@
 //! Every SQL text that reads or writes data, by name; and the questions and changes that use them.
 
 use super::error::from_sqlite;
-use crate::engine::{Head, LogRow, Newest, OnEntry, OnRow, Operation, Range, Reads, ScopeId, Writes};
+use crate::engine::{Cursor, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Range, Reads, ScopeId, Writes};
 use crate::{Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
@@ -13,17 +13,17 @@ const HEAD: &str = "SELECT seq, version FROM log ORDER BY seq DESC LIMIT 1";
 const NEWEST: &str = "SELECT seq, live, created_at FROM entry WHERE scope_id = ?1 AND key = ?2";
 /// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
 const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor \
      FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
 /// One row of the log.
 const ROW: &str = "SELECT NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value FROM log WHERE seq = ?1";
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log WHERE seq = ?1";
 /// Every row of the log.
 const LOG: &str = "SELECT NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value FROM log ORDER BY seq";
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log ORDER BY seq";
 /// Every key with the row of its newest change.
 const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, \
      entry.scope_id, entry.key \
      FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
@@ -36,9 +36,24 @@ const ENTRIES_REVERSE: &str =
 const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live";
 /// Keys changed after a row.
 const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
+/// Every change after a row.
+const CHANGES: &str = "SELECT NULL, NULL, NULL, \
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log \
+     WHERE seq > ?1 ORDER BY seq";
+/// The newest change up to a row.
+const AT_OR_BEFORE: &str = "SELECT seq, version FROM log WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
+/// The named watches of a scope.
+const CURSORS: &str = "SELECT name, seq, version FROM cursor WHERE scope_id = ?1 ORDER BY name";
+/// One of them.
+const CURSOR: &str = "SELECT seq, version FROM cursor WHERE scope_id = ?1 AND name = ?2";
+/// Moves one forward.
+const MOVE_CURSOR: &str = "INSERT INTO cursor (scope_id, name, seq, version) VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT (scope_id, name) DO UPDATE SET seq = excluded.seq, version = excluded.version WHERE excluded.seq > seq";
+/// Removes one.
+const DROP_CURSOR: &str = "DELETE FROM cursor WHERE scope_id = ?1 AND name = ?2";
 /// Appends a change.
-const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 /// The first change of a key.
 const ADD_ENTRY: &str =
     "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -66,7 +81,7 @@ pub(super) struct View<'c>(pub(super) &'c Connection);
 impl Reads for View<'_> {
     fn head(&self) -> Result<Head> {
         prepare(self.0, HEAD)?
-            .query_row([], |row| Ok(Head { seq: row.get(0)?, version: row.get(1)? }))
+            .query_row([], |row| head(row, 0))
             .optional()
             .map(Option::unwrap_or_default)
             .map_err(|e| from_sqlite("reading the log's end", e))
@@ -136,6 +151,42 @@ impl Reads for View<'_> {
         Ok(())
     }
 
+    fn changes(&self, seq: i64, wanted: &dyn Fn(ScopeId, &str) -> bool, each: OnChange<'_>) -> Result<()> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, CHANGES)?;
+        let mut rows = statement.query([seq]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let at = Head { seq: row.get(3).map_err(failed)?, version: row.get(4).map_err(failed)? };
+            // The value of a row is not touched before it is known that it is wanted: it may be large.
+            let change = if wanted(row.get(6).map_err(failed)?, text(row, 7)?) { Some(log_row(row)?) } else { None };
+            if each(at, change.as_ref())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn at_or_before(&self, seq: i64) -> Result<Option<Head>> {
+        prepare(self.0, AT_OR_BEFORE)?
+            .query_row([seq], |row| head(row, 0))
+            .optional()
+            .map_err(|e| from_sqlite("reading the log", e))
+    }
+
+    fn cursors(&self, scope: ScopeId) -> Result<Vec<Cursor>> {
+        prepare(self.0, CURSORS)?
+            .query_map([scope], |row| Ok(Cursor { name: row.get(0)?, at: head(row, 1)? }))
+            .and_then(Iterator::collect)
+            .map_err(|e| from_sqlite("listing named watches", e))
+    }
+
+    fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>> {
+        prepare(self.0, CURSOR)?
+            .query_row(params![scope, name], |row| head(row, 0))
+            .optional()
+            .map_err(|e| from_sqlite("finding a named watch", e))
+    }
+
     fn scopes(&self, parent: ScopeId) -> Result<Vec<String>> {
         prepare(self.0, SCOPES)?
             .query_map([parent], |row| row.get(0))
@@ -169,7 +220,7 @@ impl Reads for View<'_> {
                 ValueRef::Null => None,
                 _ => Some(log_row(row)?),
             };
-            on_entry(row.get(14).map_err(failed)?, text(row, 15)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+            on_entry(row.get(15).map_err(failed)?, text(row, 16)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
         }
         Ok(())
     }
@@ -188,6 +239,10 @@ impl Reads for View<'_> {
 /// The first key beyond a range, or what sorts after every key.
 fn end_of(range: &Range) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(range.to.as_deref().map_or(ValueRef::Blob(&[]), |to| ValueRef::Text(to.as_bytes())))
+}
+
+fn head(row: &Row<'_>, first: usize) -> rusqlite::Result<Head> {
+    Ok(Head { seq: row.get(first)?, version: row.get(first + 1)? })
 }
 
 fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
@@ -216,6 +271,10 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
         1 => Operation::Set,
         other => return Err(Error::corrupt(format!("log row {} has the unknown operation {other}", int(3)?))),
     };
+    let actor = match row.get_ref(14).map_err(failed)? {
+        ValueRef::Null => None,
+        _ => Some(text(row, 14)?),
+    };
     Ok(LogRow {
         seq: int(3)?,
         version: int(4)?,
@@ -227,6 +286,7 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
         expires_ms: row.get(10).map_err(failed)?,
         flags: int(11)?,
         value,
+        actor,
         check: int(12)?,
     })
 }
@@ -284,6 +344,7 @@ impl Writes for Change<'_> {
                 row.flags,
                 row.check,
                 ToSqlOutput::Borrowed(value),
+                row.actor,
             ])
             .map_err(failed)?;
         let live = row.operation == Operation::Set;
@@ -301,6 +362,22 @@ impl Writes for Change<'_> {
             .execute(params![parent, name])
             .map_err(|e| from_sqlite("making a scope", e))?;
         Ok(self.view.0.last_insert_rowid())
+    }
+
+    fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.wrote = true;
+        prepare(self.view.0, MOVE_CURSOR)?
+            .execute(params![scope, name, at.seq, at.version])
+            .map_err(|e| from_sqlite("moving a named watch", e))?;
+        Ok(())
+    }
+
+    fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool> {
+        self.wrote = true;
+        let dropped = prepare(self.view.0, DROP_CURSOR)?
+            .execute(params![scope, name])
+            .map_err(|e| from_sqlite("removing a named watch", e))?;
+        Ok(dropped > 0)
     }
 
     fn savepoint(&mut self) -> Result<()> {

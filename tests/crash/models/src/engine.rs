@@ -1,7 +1,8 @@
 //! A database in memory with the engine's promises and the model's steps: every state is kept, one number says which is the newest.
 
 use crate::engine::{
-    Engine, Head, LogRow, Newest, OnEntry, OnRow, Operation, Range, ReadWork, Reads, ScopeId, WriteWork, Writes,
+    Cursor, Engine, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Range, ReadWork, Reads, ScopeId,
+    WriteWork, Writes,
 };
 use crate::{Error, ErrorKind, Result};
 use loom::sync::Mutex;
@@ -200,6 +201,7 @@ impl Rows {
             expires_ms: None,
             flags: row.flags,
             value: &row.value,
+            actor: None,
             check: row.check,
         })
     }
@@ -232,6 +234,22 @@ impl Reads for Rows {
         let rows = self.0.iter().skip(usize::try_from(seq).unwrap_or(0));
         let _ = rows.map(|row| each(row.scope, &row.key)).find(ControlFlow::is_break);
         Ok(())
+    }
+
+    fn changes(&self, _: i64, _: &dyn Fn(ScopeId, &str) -> bool, _: OnChange<'_>) -> Result<()> {
+        unasked()
+    }
+
+    fn at_or_before(&self, _: i64) -> Result<Option<Head>> {
+        unasked()
+    }
+
+    fn cursors(&self, _: ScopeId) -> Result<Vec<Cursor>> {
+        unasked()
+    }
+
+    fn cursor(&self, _: ScopeId, _: &str) -> Result<Option<Head>> {
+        unasked()
     }
 
     fn entries(&self, _: &Range, _: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
@@ -302,6 +320,14 @@ impl Writes for Change {
     }
 
     fn add_scope(&mut self, _: ScopeId, _: &str) -> Result<ScopeId> {
+        unasked()
+    }
+
+    fn move_cursor(&mut self, _: ScopeId, _: &str, _: Head) -> Result<()> {
+        unasked()
+    }
+
+    fn drop_cursor(&mut self, _: ScopeId, _: &str) -> Result<bool> {
         unasked()
     }
 

@@ -56,6 +56,10 @@ impl<const ROOM: usize, const GROUP: usize, const GROUPS: usize> Writer for List
         None
     }
 
+    fn lead_elsewhere(&self) -> bool {
+        false
+    }
+
     fn unknown() -> Option<usize> {
         assert!(!super::sabotaged("no-answer"), "the leader forgets the answer");
         None

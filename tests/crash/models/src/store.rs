@@ -26,7 +26,7 @@ impl World {
         // The smallest cache has one shard.
         let config = StateConfig { cache_size_mb: 1, ..StateConfig::default() };
         let store = Store::new(Box::new(shelf.clone()), config).expect("a new database answers");
-        Self { shelf, state: Scope::new(Arc::new(Session::alone(store)), ROOT, "", 0) }
+        Self { shelf, state: Scope::new(Arc::new(Session::new(store, None)), ROOT, "", 0) }
     }
 
     /// Starts a thread that works with this world.
@@ -54,7 +54,7 @@ impl World {
             let action = Action::set(Document::trusted(value.to_string()), false);
             Change::One { scope: ROOT, key: (*key).into(), action, if_version: None }
         });
-        let mut request = Some(Request { changes: changes.collect(), relies_on: None });
+        let mut request = Some(Request { changes: changes.collect(), ..Request::default() });
         let rules = Rules { compress: false, max_bytes: 1 << 10 };
         self.shelf
             .commit_elsewhere(&mut |writes| {

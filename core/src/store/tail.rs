@@ -1,0 +1,178 @@
+//! The end of the log as watches read it: what has changed since a row, commit by commit.
+
+use super::{MAX_STORED_BYTES, Store, codec};
+use crate::change::Change;
+use crate::engine::{Cursor, Head, LogRow, Operation, Reads, ScopeId};
+use crate::error::shorten;
+use crate::key::Pattern;
+use crate::{Document, Error, ErrorKind, Result, limits};
+use std::ops::ControlFlow;
+
+/// What is watched: keys of a scope, from a row of the log on.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched {
+    pub(crate) scope: ScopeId,
+    pub(crate) pattern: Pattern,
+    /// The newest row that was there when the watching began.
+    pub(crate) since: i64,
+}
+
+/// A part of the log's end.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) changes: Vec<Change>,
+    /// The last row that was looked at.
+    pub(crate) reached: Head,
+    /// Whether there was nothing after it.
+    pub(crate) is_end: bool,
+}
+
+impl Store {
+    /// The next changes after a row.
+    pub(crate) fn tail(&self, watched: &Watched, after: Head) -> Result<Tail> {
+        let mut tail = Tail { changes: Vec::new(), reached: after, is_end: true };
+        self.engine.snapshot(&mut |reads| {
+            let (mut looked_at, mut bytes) = (0, 0);
+            let wanted = |scope, key: &str| scope == watched.scope && watched.pattern.matches(key);
+            reads.changes(after.seq, &wanted, &mut |at, row| {
+                let last = tail.changes.last_mut();
+                let is_open = last.is_some_and(|last| {
+                    last.ends_commit |= last.version != at.version.cast_unsigned();
+                    !last.ends_commit
+                });
+                let is_full = tail.changes.len() >= limits::WATCH_PAGE || bytes >= limits::PAGE_BYTES;
+                // Of the last change it still has to be told whether its commit goes on.
+                if (is_full || looked_at >= limits::WATCH_ROWS) && (!is_open || row.is_some()) {
+                    tail.is_end = false;
+                    return Ok(ControlFlow::Break(()));
+                }
+                if let Some(row) = row {
+                    let change = change(reads, row, watched.since)?;
+                    bytes += change.footprint();
+                    tail.changes.push(change);
+                }
+                tail.reached = at;
+                looked_at += 1;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        if let Some(last) = tail.changes.last_mut().filter(|_| tail.is_end) {
+            // A snapshot has whole commits.
+            last.ends_commit = true;
+        }
+        Ok(tail)
+    }
+
+    /// The newest row of a version, or of the one before it where that changed nothing.
+    pub(crate) fn row_of(&self, version: u64) -> Result<Head> {
+        let mut found = Head::default();
+        self.engine.snapshot(&mut |reads| {
+            let newest = reads.head()?;
+            if version > newest.version.cast_unsigned() {
+                return Err(Error::invalid(format!(
+                    "since is {version}, but the newest commit is {}; was an older copy of the store put back?",
+                    newest.version
+                )));
+            }
+            found = last_up_to(reads, newest, version)?;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The row at which a named watch stands.
+    pub(crate) fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>> {
+        let mut found = None;
+        self.engine.read(&mut |reads| {
+            found = reads.cursor(scope, name)?;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The named watches of a scope.
+    pub(crate) fn cursors(&self, scope: ScopeId) -> Result<Vec<Cursor>> {
+        let mut found = Vec::new();
+        self.engine.read(&mut |reads| {
+            found = reads.cursors(scope)?;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Keeps where a named watch stands.
+    pub(crate) fn move_cursor(&self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.engine.write(&mut |writes| writes.move_cursor(scope, name, at)).map(drop)
+    }
+
+    /// Forgets a named watch; says whether there was one.
+    pub(crate) fn drop_cursor(&self, scope: ScopeId, name: &str) -> Result<bool> {
+        let mut dropped = false;
+        self.engine.write(&mut |writes| {
+            dropped = writes.drop_cursor(scope, name)?;
+            Ok(())
+        })?;
+        Ok(dropped)
+    }
+}
+
+/// The newest row whose version is at most `version`: versions grow with the numbers of rows, so halves are enough.
+fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
+    let is_within = |at: Head| at.version.cast_unsigned() <= version;
+    if is_within(newest) {
+        return Ok(newest);
+    }
+    // Rows up to `low` are within, those from `high` on are not.
+    let (mut low, mut high) = (Head::default(), newest.seq);
+    while low.seq + 1 < high {
+        let middle = low.seq + (high - low.seq) / 2;
+        match reads.at_or_before(middle)?.filter(|at| at.seq > low.seq) {
+            Some(at) if is_within(at) => low = at,
+            Some(at) => high = at.seq,
+            None => low.seq = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// A row of the log as a change, with the value that it replaced.
+fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
+    let value = value(row)?;
+    let (mut old, mut is_there) = (None, row.prev == 0);
+    if !is_there {
+        is_there = reads.row(row.prev, &mut |before| {
+            old = self::value(before)?;
+            Ok(())
+        })?;
+    }
+    if !is_there && row.prev > since {
+        // The watch should have told of that one.
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "a change of key {} between versions that are watched is not in the log any more; read the keys again and watch \
+                 from now on",
+                shorten(row.key)
+            ),
+        ));
+    }
+    Ok(Change {
+        version: row.version.cast_unsigned(),
+        key: row.key.to_owned(),
+        operation: row.operation,
+        value,
+        old,
+        time_ms: row.time_ms,
+        actor: row.actor.map(str::to_owned),
+        ends_commit: false,
+        seq: row.seq,
+    })
+}
+
+/// The value of a row, after its check; none for a deletion.
+fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
+    match row.operation {
+        Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(Some),
+        Operation::Delete => codec::verify(row).map(|()| None),
+    }
+}

@@ -1,0 +1,384 @@
+//! `Watch`: every change of the keys that match, in the order of commits, from now on or from a version of the past.
+//!
+//! A watch reads the log page by page, so it never holds up a writer, and a slow consumer costs no memory.
+
+use crate::change::Change;
+use crate::engine::Head;
+use crate::interrupt::Waiting;
+use crate::key::{Pattern, ScopeName};
+use crate::session::Session;
+use crate::store::Store;
+use crate::store::pulse::Pulse;
+use crate::store::tail::Watched;
+use crate::{Result, Scope};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What to watch. The default is every key of the scope, from now on.
+///
+/// ```
+/// # use llmspell_state_persistence::{State, WatchOptions};
+/// # let state = State::in_memory()?;
+/// let before = state.version()?;
+/// state.set("user:1", 1)?;
+/// let watch = state.watch(WatchOptions { since: Some(before), ..WatchOptions::from("user:*") })?;
+/// assert_eq!(watch.next()?.map(|change| change.key), Some("user:1".into()));
+/// # Ok::<(), llmspell_state_persistence::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// A glob that keys must match; see [`Pattern`].
+    pub pattern: Option<String>,
+    /// Only commits after this version. A named watch that was there before goes on where it was instead.
+    pub since: Option<u64>,
+    /// Keeps in the store how far the watch has come, so that it goes on there when it is opened again.
+    pub name: Option<String>,
+}
+
+impl From<&str> for WatchOptions {
+    fn from(pattern: &str) -> Self {
+        Self { pattern: Some(pattern.to_owned()), ..Self::default() }
+    }
+}
+
+/// A named watch as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedWatch {
+    /// Its name.
+    pub name: String,
+    /// The last version that it is done with.
+    pub version: u64,
+}
+
+/// A stream of changes; made by [`Scope::watch`]. Clones are the same stream: each change goes to one of them.
+///
+/// A named watch keeps how far it has come whenever it fetches more, and when it is saved or closed. A change counts as done
+/// when the next one is asked for, or at [`Watch::save`]. After a crash the commits since are told again: at least once, never
+/// not at all.
+#[derive(Clone)]
+pub struct Watch(Arc<Stream>);
+
+struct Stream {
+    session: Arc<Session>,
+    watched: Watched,
+    name: Option<String>,
+    /// One page at a time is fetched. Held while the database is read, so never by who must not wait.
+    fetching: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    buffer: VecDeque<Change>,
+    /// The log was read up to here.
+    read: Head,
+    /// The commit that the consumer is at.
+    at: Option<Head>,
+    /// The last commit that it is done with.
+    done: Head,
+    /// What the store keeps of that.
+    saved: Head,
+    /// It was moved by changes that were taken, not only by those of other keys.
+    took: bool,
+    /// The stamp before a look at the log that found nothing more.
+    seen: u64,
+    /// Those who wait for a change without a thread of their own.
+    waiters: Vec<Ready>,
+    /// Somebody is on the way to answer them.
+    filling: bool,
+    /// The wait for the next commit, while there is one.
+    pulse: Option<u64>,
+    closed: bool,
+}
+
+/// Gets told that there is a change, that the watch is closed, or why it cannot go on.
+type Ready = Box<dyn FnOnce(Result<()>) + Send>;
+
+impl Scope {
+    /// Watches the keys of this scope; those of its children are not part of it.
+    ///
+    /// # Errors
+    /// `Invalid` for a pattern or a name that breaks the rules, or a `since` beyond the newest commit.
+    pub fn watch(&self, options: impl Into<WatchOptions>) -> Result<Watch> {
+        let store = self.store()?;
+        let WatchOptions { pattern, since, name } = options.into();
+        let pattern = pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)?;
+        if let Some(name) = &name {
+            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
+        }
+        let kept = name.as_ref().map_or(Ok(None), |name| store.cursor(self.id(), name))?;
+        let start = match (kept, since) {
+            (Some(kept), _) => kept,
+            (None, Some(version)) => store.row_of(version)?,
+            (None, None) => store.head()?,
+        };
+        if let (Some(name), None) = (&name, kept) {
+            // From now on nothing is missed, even if this process does not live to see a change.
+            store.move_cursor(self.id(), name, start)?;
+        }
+        let watched = Watched { scope: self.id(), pattern, since: start.seq };
+        let state = State { read: start, done: start, saved: start, ..State::default() };
+        let session = Arc::clone(self.session());
+        Ok(Watch(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) })))
+    }
+
+    /// The named watches of this scope, sorted by their names.
+    pub fn named_watches(&self) -> Result<Vec<NamedWatch>> {
+        let cursors = self.store()?.cursors(self.id())?.into_iter();
+        Ok(cursors.map(|c| NamedWatch { name: c.name, version: c.at.version.cast_unsigned() }).collect())
+    }
+
+    /// Forgets how far a named watch has come; says whether there was one of this name.
+    pub fn forget_watch(&self, name: &str) -> Result<bool> {
+        self.store()?.drop_cursor(self.id(), name)
+    }
+}
+
+impl Watch {
+    /// The next change, waiting for it as long as it takes; `None` once the watch is closed.
+    ///
+    /// # Errors
+    /// `Closed` when the state is; `NotFound` when changes that are to be told are not in the log any more; after an error the
+    /// next call tries again.
+    #[allow(clippy::should_implement_trait)] // it takes a shared watch
+    pub fn next(&self) -> Result<Option<Change>> {
+        self.next_until(None)
+    }
+
+    /// The next change, waiting for it at most so long; `None` when there was none.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn next_timeout(&self, most: Duration) -> Result<Option<Change>> {
+        self.next_until(Instant::now().checked_add(most))
+    }
+
+    fn next_until(&self, deadline: Option<Instant>) -> Result<Option<Change>> {
+        let mut waiting = Waiting::new();
+        loop {
+            self.0.store()?;
+            if let Some(change) = self.pop() {
+                return Ok(Some(change));
+            }
+            if self.is_closed() {
+                return Ok(None);
+            }
+            if !self.0.fetch()? && !self.0.wait(deadline, &mut waiting)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next change if it was fetched already. Asks nobody and waits for nobody.
+    pub fn pop(&self) -> Option<Change> {
+        let mut state = self.0.state();
+        if state.closed {
+            return None;
+        }
+        state.finish();
+        let change = state.buffer.pop_front()?;
+        state.at = change.ends_commit.then(|| Head { seq: change.seq, version: change.version.cast_signed() });
+        Some(change)
+    }
+
+    /// Calls `then`, in another thread or at once, when [`Watch::pop`] has something to give, when the watch was closed, or with
+    /// the error that [`Watch::next`] would fail with.
+    pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let mut state = self.0.state();
+        if state.closed || !state.buffer.is_empty() {
+            drop(state);
+            return then(Ok(()));
+        }
+        state.waiters.push(Box::new(then));
+        if !std::mem::replace(&mut state.filling, true) {
+            drop(state);
+            Stream::fill(&self.0);
+        }
+    }
+
+    /// Whether [`Watch::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.0.state().closed
+    }
+
+    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken.
+    pub fn version(&self) -> u64 {
+        let state = self.0.state();
+        state.at.unwrap_or(state.done).version.cast_unsigned()
+    }
+
+    /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
+    ///
+    /// Within a commit that is a point between commits: the last whole one.
+    pub fn save(&self) -> Result<()> {
+        self.0.state().finish();
+        self.0.keep()
+    }
+
+    /// Ends the stream, for those who wait, too. A named watch keeps that it is done with all commits before the one that
+    /// it is at.
+    pub fn close(&self) -> Result<()> {
+        let (waiters, pulse, was_closed) = {
+            let mut state = self.0.state();
+            state.buffer.clear();
+            (std::mem::take(&mut state.waiters), state.pulse.take(), std::mem::replace(&mut state.closed, true))
+        };
+        self.0.session.check_fork()?;
+        waiters.into_iter().for_each(|ready| ready(Ok(())));
+        if let (Some(pulse), Ok(store)) = (pulse, self.0.store()) {
+            store.pulse.forget(pulse);
+        }
+        if was_closed || self.0.session.is_closed() { Ok(()) } else { self.0.keep() }
+    }
+}
+
+impl State {
+    /// The consumer is done with the commit that it was at.
+    fn finish(&mut self) {
+        if let Some(at) = self.at.take() {
+            self.done = at;
+            self.took = true;
+        }
+    }
+}
+
+impl Stream {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Result<&Arc<Store>> {
+        self.session.store()
+    }
+
+    /// Fetches a page unless there is one; says whether there is a change now, or the watch is closed.
+    fn fetch(&self) -> Result<bool> {
+        let _alone = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store()?;
+        loop {
+            let read = {
+                let state = self.state();
+                if state.closed || !state.buffer.is_empty() {
+                    return Ok(true);
+                }
+                state.read
+            };
+            self.keep()?;
+            // Before the log: a commit in between wakes too often rather than never.
+            let seen = store.stamp();
+            let tail = store.tail(&self.watched, read)?;
+            let mut state = self.state();
+            state.read = tail.reached;
+            if tail.changes.is_empty() && state.at.is_none() {
+                // Nothing of these commits was to be told, so nothing of them is left to do.
+                state.done = tail.reached;
+            }
+            state.buffer.extend(tail.changes);
+            state.seen = seen;
+            if tail.is_end && state.buffer.is_empty() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Keeps how far a named watch has come, if it has come further by what is worth a commit.
+    fn keep(&self) -> Result<()> {
+        /// Changes of other keys that may be looked at again after a crash.
+        const SKIPPED: i64 = 10_000;
+        let Some(name) = &self.name else { return Ok(()) };
+        let done = {
+            let state = self.state();
+            if !state.took && state.done.seq - state.saved.seq < SKIPPED {
+                return Ok(());
+            }
+            state.done
+        };
+        self.store()?.move_cursor(self.watched.scope, name, done)?;
+        let mut state = self.state();
+        state.took &= state.done.seq > done.seq;
+        state.saved = done;
+        Ok(())
+    }
+
+    /// Waits for a commit of anybody, or the end of the watch; says whether there was time for that.
+    fn wait(&self, deadline: Option<Instant>, waiting: &mut Waiting) -> Result<bool> {
+        /// Between looks at whether anybody wants the waiting to end.
+        const EVERY: Duration = Duration::from_millis(20);
+        let (tell, told) = sync_channel(1);
+        let seen = self.state().seen;
+        let wake = Box::new(move || {
+            let _ = tell.try_send(());
+        });
+        let pulse = Pulse::wait(self.store()?, seen, wake);
+        let outcome = loop {
+            let now = Instant::now();
+            let left = deadline.map_or(EVERY, |deadline| EVERY.min(deadline.saturating_duration_since(now)));
+            if told.recv_timeout(left).is_ok() || self.state().closed {
+                break Ok(true);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                break Ok(false);
+            }
+            if let Err(error) = self.store().map(drop).and_then(|()| waiting.check()) {
+                break Err(error);
+            }
+        };
+        if let Ok(store) = self.store() {
+            store.pulse.forget(pulse);
+        }
+        outcome
+    }
+
+    /// Has those who wait answered, without waiting here.
+    fn fill(this: &Arc<Self>) {
+        let stream = Arc::clone(this);
+        match this.store() {
+            Ok(store) => store.defer(Box::new(move |store| stream.fill_with(store))),
+            Err(error) => this.answer(&Err(error)),
+        }
+    }
+
+    fn fill_with(self: Arc<Self>, store: &Arc<Store>) {
+        match self.fetch() {
+            Ok(false) => {
+                let (weak, seen) = (Arc::downgrade(&self), self.state().seen);
+                let again = Box::new(move || weak.upgrade().iter().for_each(Self::fill));
+                // What it was is of no use once it has been woken.
+                let pulse = Pulse::wait(store, seen, again);
+                self.state().pulse = Some(pulse);
+            }
+            done => self.answer(&done.map(drop)),
+        }
+    }
+
+    fn answer(&self, outcome: &Result<()>) {
+        let waiters = {
+            let mut state = self.state();
+            state.filling = false;
+            state.pulse = None;
+            std::mem::take(&mut state.waiters)
+        };
+        for ready in waiters {
+            ready(outcome.clone());
+        }
+    }
+}
+
+/// What a watch had not kept is told again.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let pulse = self.state().pulse.take();
+        if let (Some(pulse), Ok(store)) = (pulse, self.store()) {
+            store.pulse.forget(pulse);
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("name", &self.0.name).field("version", &self.version()).finish_non_exhaustive()
+    }
+}

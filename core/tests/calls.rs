@@ -1,0 +1,153 @@
+//! Calls that are not waited for.
+
+use llmspell_state_persistence::{ErrorKind, State, StateConfig};
+use serde_json::json;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn calls_that_come_together_share_commits_and_each_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::open(directory.path().join("store.db")).unwrap();
+    let (tell, told) = channel();
+    for n in 0..2_000 {
+        let tell = tell.clone();
+        state.calls().set(&format!("k{n}"), n).unwrap().then(move |version| tell.send((n, version)).unwrap());
+    }
+    let mut answers: Vec<(i32, u64)> =
+        (0..2_000).map(|_| told.recv_timeout(PATIENCE).unwrap()).map(|(n, version)| (n, version.unwrap())).collect();
+    answers.sort_unstable();
+    for (n, version) in &answers {
+        let entry = state.entry(&format!("k{n}")).unwrap().unwrap();
+        assert_eq!((entry.value(), entry.version()), (json!(n), *version));
+    }
+    assert_eq!(state.count("*").unwrap(), 2_000);
+}
+
+#[test]
+fn calls_and_threads_that_wait_lead_one_another() {
+    let state = State::in_memory().unwrap();
+    let (tell, told) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (state, tell) = (&state, tell.clone());
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    let tell = tell.clone();
+                    state.calls().increment("n", 1).unwrap().then(move |sum| tell.send(sum).unwrap());
+                    state.increment("n", 1).unwrap();
+                }
+            });
+        }
+    });
+    (0..2_000).for_each(|_| drop(told.recv_timeout(PATIENCE).unwrap().unwrap()));
+    assert_eq!(state.get("n").unwrap(), Some(json!(4_000)));
+}
+
+#[test]
+fn a_call_that_is_refused_is_told_why() {
+    let state = State::in_memory().unwrap();
+    state.set("a", 1).unwrap();
+    let (tell, told) = channel();
+    state.calls().set_if("a", 2, 7).unwrap().then(move |version| tell.send(version).unwrap());
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(state.calls().set("", 1).err().unwrap().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn closing_answers_calls_under_way_and_keeps_what_it_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    for round in 0..20 {
+        let state = State::open(&path).unwrap();
+        let (tell, told) = channel();
+        for n in 0..200 {
+            let tell = tell.clone();
+            state
+                .calls()
+                .set(&format!("r{round}-{n}"), n)
+                .unwrap()
+                .then(move |version| tell.send((n, version)).unwrap());
+        }
+        state.close().unwrap();
+        let answers: Vec<_> = (0..200).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+        let again = State::open(&path).unwrap();
+        for (n, version) in answers {
+            let there = again.exists(&format!("r{round}-{n}")).unwrap();
+            match version {
+                Ok(_) => assert!(there, "an acknowledged write is gone"),
+                Err(error) => assert!(error.kind() == ErrorKind::Closed && !there, "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_whoever_is_told_keeps_nothing_from_others() {
+    let state = State::in_memory().unwrap();
+    let (tell, told) = channel();
+    for n in 0..50 {
+        let tell = tell.clone();
+        state.calls().set("k", n).unwrap().then(move |version| {
+            tell.send(version.is_ok()).unwrap();
+            if n % 2 == 0 {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        });
+    }
+    assert!((0..50).all(|_| told.recv_timeout(PATIENCE).unwrap()));
+    state.set("k", "still writes").unwrap();
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_by_whoever_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::open(directory.path().join("store.db")).unwrap();
+    let (tell, told) = channel();
+    let call = state.calls().set("k", 1).unwrap();
+    call.then(move |version| {
+        drop(state);
+        tell.send(version).unwrap();
+    });
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+#[test]
+fn a_transaction_commits_without_anybody_waiting() {
+    let state = State::in_memory().unwrap();
+    state.set("a", 1).unwrap();
+    let (tell, told) = channel();
+    let first = state.transaction().unwrap();
+    assert_eq!(first.peek("a").unwrap().unwrap().unwrap().value(), json!(1));
+    first.set("b", 2).unwrap();
+    let second = state.transaction().unwrap();
+    second.get("a").unwrap();
+    second.set("a", 5).unwrap();
+    for transaction in [second, first] {
+        let tell = tell.clone();
+        transaction.commit_call().unwrap().then(move |version| tell.send(version).unwrap());
+    }
+    let outcomes: Vec<_> = (0..2).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[1].as_ref().unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn the_actor_of_an_opening_is_in_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let named =
+        |actor: &str| State::with_config(StateConfig { actor: Some(actor.into()), ..StateConfig::at(&path) }).unwrap();
+    let (one, two) = (named("planner"), named("critic"));
+    let watch = one.watch("*").unwrap();
+    one.set("a", 1).unwrap();
+    two.transact(|tx| tx.set("b", 1)).unwrap();
+    State::open(&path).unwrap().delete("a").unwrap();
+    let actors: Vec<_> = (0..3).map(|_| watch.next().unwrap().unwrap().actor).collect();
+    assert_eq!(actors, [Some("planner".to_owned()), Some("critic".to_owned()), None]);
+    assert!(one.verify().unwrap().problems.is_empty());
+    let refused = State::with_config(StateConfig { actor: Some(String::new()), ..StateConfig::default() });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+}

@@ -1,0 +1,202 @@
+//! Watching changes.
+
+use llmspell_state_persistence::{Change, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
+use serde_json::{Value, json};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const NONE: Duration = Duration::from_millis(30);
+
+fn value(change: &Change) -> Value {
+    change.value.as_ref().map_or(Value::Null, |value| value.to_value())
+}
+
+/// Every change that is there by now.
+fn all(watch: &Watch) -> Vec<Change> {
+    std::iter::from_fn(|| watch.next_timeout(NONE).unwrap()).collect()
+}
+
+#[test]
+fn every_change_is_told_once_in_order_with_what_it_was() {
+    let state = State::in_memory().unwrap();
+    state.set("before", 0).unwrap();
+    let watch = state.watch("a*").unwrap();
+    let first = state.set("a1", 1).unwrap();
+    state.set("b", 1).unwrap();
+    state.scope("inner").unwrap().set("a1", 9).unwrap();
+    state.set_many([("a1", 2), ("a2", 3), ("c", 4)]).unwrap();
+    state.delete("a1").unwrap();
+    state.delete("a1").unwrap();
+    let told = all(&watch);
+    let seen: Vec<_> = told
+        .iter()
+        .map(|change| {
+            let old = change.old.as_ref().map(|old| old.to_value());
+            (&*change.key, change.operation, value(change), old, change.ends_commit)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("a1", Operation::Set, json!(1), None, true),
+            ("a1", Operation::Set, json!(2), Some(json!(1)), false),
+            ("a2", Operation::Set, json!(3), None, true),
+            ("a1", Operation::Delete, Value::Null, Some(json!(2)), true),
+        ]
+    );
+    assert_eq!(told[0].version, first);
+    assert!(told[1].version == told[2].version && told[3].version > told[2].version);
+    assert!(all(&watch).is_empty());
+}
+
+#[test]
+fn watching_from_a_version_tells_what_came_after_it() {
+    let state = State::in_memory().unwrap();
+    let versions: Vec<u64> = (0..3_000).map(|n| state.set_many([("x", n), ("y", n)]).unwrap()).collect();
+    for since in [0, 1, 2, 1_500, 2_998, 2_999, 3_000] {
+        let watch = state.watch(WatchOptions { since: Some(since), ..WatchOptions::default() }).unwrap();
+        let told = all(&watch);
+        assert_eq!(told.len() as u64, 2 * (3_000 - since));
+        assert!(
+            told.iter().zip(versions.iter().skip(since as usize).flat_map(|v| [v, v])).all(|(c, v)| c.version == *v)
+        );
+        assert!(told.chunks(2).all(|commit| !commit[0].ends_commit && commit[1].ends_commit));
+    }
+    let beyond = state.watch(WatchOptions { since: Some(3_001), ..WatchOptions::default() });
+    assert_eq!(beyond.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_commit_larger_than_a_page_is_told_whole() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch("k*").unwrap();
+    state.set_many((0..2_000).map(|n| (format!("k{n:05}"), n))).unwrap();
+    state.set_many((0..30_000).map(|n| (format!("other{n:05}"), n)).chain([("k".to_owned(), 1)])).unwrap();
+    let told = all(&watch);
+    assert_eq!(told.len(), 2_001);
+    let ends: Vec<usize> = (0..told.len()).filter(|n| told[*n].ends_commit).collect();
+    assert_eq!(ends, [1_999, 2_000]);
+}
+
+#[test]
+fn a_waiting_watch_is_woken_by_threads_and_by_other_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let state = State::open(&path).unwrap();
+    let watch = state.watch("*").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..20 {
+                std::thread::sleep(Duration::from_millis(5));
+                state.set("n", n).unwrap();
+            }
+        });
+        for n in 0..20 {
+            let change = watch.next_timeout(PATIENCE).unwrap().unwrap();
+            assert_eq!(value(&change), json!(n));
+        }
+    });
+}
+
+#[test]
+fn a_watch_that_nobody_waits_for_tells_when_there_is_something() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch("*").unwrap();
+    let (tell, told) = channel();
+    let ready = |watch: &Watch| {
+        let tell = tell.clone();
+        watch.ready(move |outcome| tell.send(outcome).unwrap());
+    };
+    ready(&watch);
+    assert!(told.recv_timeout(NONE).is_err());
+    assert!(watch.pop().is_none());
+    state.set("a", 1).unwrap();
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(watch.pop().unwrap().key, "a");
+    assert!(watch.pop().is_none());
+    ready(&watch);
+    state.close().unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_named_watch_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let named =
+        |state: &State| state.watch(WatchOptions { name: Some("indexer".into()), ..WatchOptions::from("k*") }).unwrap();
+    let state = State::open(&path).unwrap();
+    state.set("k", "before").unwrap();
+    drop(named(&state));
+    for n in 0..10 {
+        state.set("k", n).unwrap();
+    }
+    let watch = named(&state);
+    for n in 0..4 {
+        assert_eq!(value(&watch.next().unwrap().unwrap()), json!(n));
+    }
+    // It is at the fourth, so three are done.
+    watch.close().unwrap();
+    assert!(watch.next().unwrap().is_none());
+    state.close().unwrap();
+    let state = State::open(&path).unwrap();
+    let watch = named(&state);
+    assert_eq!(value(&watch.next().unwrap().unwrap()), json!(3));
+    assert_eq!(value(&watch.next().unwrap().unwrap()), json!(4));
+    watch.save().unwrap();
+    drop(watch);
+    let rest = all(&named(&state));
+    assert_eq!(rest.iter().map(value).collect::<Vec<_>>(), (5..10).map(|n| json!(n)).collect::<Vec<_>>());
+    let watches = state.named_watches().unwrap();
+    assert_eq!((watches.len(), &*watches[0].name), (1, "indexer"));
+    assert!(state.verify().unwrap().problems.is_empty());
+    assert!(state.forget_watch("indexer").unwrap());
+    assert!(!state.forget_watch("indexer").unwrap());
+    assert!(all(&named(&state)).is_empty());
+}
+
+#[test]
+fn the_end_of_a_state_ends_its_watches_but_not_those_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let (one, two) = (State::open(&path).unwrap(), State::open(&path).unwrap());
+    let (of_one, of_two) = (one.watch("*").unwrap(), two.watch("*").unwrap());
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || of_one.next());
+        let second = scope.spawn(move || of_two.next());
+        std::thread::sleep(NONE);
+        one.close().unwrap();
+        assert_eq!(first.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        two.set("a", 1).unwrap();
+        assert_eq!(second.join().unwrap().unwrap().unwrap().key, "a");
+    });
+}
+
+#[test]
+fn closing_a_watch_ends_who_waits_for_it() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch("*").unwrap();
+    std::thread::scope(|scope| {
+        let other = watch.clone();
+        let waits = scope.spawn(move || other.next());
+        std::thread::sleep(NONE);
+        watch.close().unwrap();
+        assert!(waits.join().unwrap().unwrap().is_none());
+    });
+    let started = Instant::now();
+    assert!(watch.next_timeout(PATIENCE).unwrap().is_none() && started.elapsed() < PATIENCE);
+}
+
+#[test]
+fn bad_names_and_patterns_of_watches_are_refused() {
+    let state = State::with_config(StateConfig::default()).unwrap();
+    for (options, words) in [
+        (WatchOptions::from("["), "pattern"),
+        (WatchOptions { name: Some(String::new()), ..WatchOptions::default() }, "name of a watch"),
+    ] {
+        let error = state.watch(options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().contains(words), "{error}");
+    }
+}
