@@ -64,6 +64,7 @@ pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
+pub use retry::Retry;
 pub use scope::Scope;
 pub use state::State;
 pub use transaction::Transaction;

@@ -11,30 +11,40 @@ const FIRST_US: u64 = 50;
 /// Largest bound of a wait, in microseconds.
 const LONGEST_US: u64 = 10_000;
 
-/// The attempts that are left.
+/// The attempts that are left, for a caller that retries by itself, such as a binding to an event loop; see
+/// [`Scope::transact`](crate::Scope::transact) for those that need not.
 #[derive(Debug)]
-pub(crate) struct Retry {
+pub struct Retry {
     attempts: u32,
     made: u32,
 }
 
 impl Retry {
     /// At most `attempts` in all, the first included.
-    pub(crate) fn new(attempts: u32) -> Self {
+    pub fn new(attempts: u32) -> Self {
         Self { attempts, made: 0 }
+    }
+
+    /// After a failed attempt: how long to wait before the next one; nothing when there is none.
+    pub fn pause(&mut self) -> Option<Duration> {
+        self.made += 1;
+        if self.made >= self.attempts {
+            return None;
+        }
+        if self.made <= AT_ONCE {
+            return Some(Duration::ZERO);
+        }
+        let bound = (FIRST_US << (self.made - AT_ONCE).min(16)).min(LONGEST_US);
+        Some(Duration::from_micros(fastrand::u64(0..bound)))
     }
 
     /// After a failed attempt: whether there is another, having waited for its time.
     pub(crate) fn again(&mut self) -> bool {
-        self.made += 1;
-        if self.made >= self.attempts {
-            return false;
+        let pause = self.pause();
+        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+            std::thread::sleep(pause);
         }
-        if self.made > AT_ONCE {
-            let bound = (FIRST_US << (self.made - AT_ONCE).min(16)).min(LONGEST_US);
-            std::thread::sleep(Duration::from_micros(fastrand::u64(0..bound)));
-        }
-        true
+        pause.is_some()
     }
 
     /// After an error: nothing if it is a conflict and there is another attempt, otherwise the error.

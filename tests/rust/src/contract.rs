@@ -2,7 +2,7 @@
 
 use crate::forms::{Known, same};
 use crate::verbs::Target;
-use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction};
+use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, Watch};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -41,6 +41,7 @@ pub(crate) enum Handle {
     Transaction(Transaction),
     Keys(Keys),
     Items(Items),
+    Watch(Watch),
 }
 
 /// One run of one case.
@@ -167,10 +168,10 @@ impl Run<'_> {
     }
 }
 
-/// Of an entry or a verification, only the fields that are named count.
+/// Of an entry, a verification or a change, only the fields that are named count.
 fn fits(verb: &str, expected: &Value, answer: &Value) -> bool {
     match (verb, expected, answer) {
-        ("entry" | "verify", Value::Object(fields), Value::Object(_)) => {
+        ("entry" | "verify" | "next_change", Value::Object(fields), Value::Object(_)) => {
             fields.iter().all(|(name, field)| answer.get(name).is_some_and(|got| same(field, got)))
         }
         _ => same(expected, answer),

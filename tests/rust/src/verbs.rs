@@ -2,9 +2,10 @@
 
 use crate::contract::{Answer, Failure, Handle, Run, Step, is_conflict, wrong};
 use crate::forms::{end, missing};
-use llmspell_state_persistence::{Document, Entry, Number, Scope, Select, Transaction, limits};
+use llmspell_state_persistence::{Document, Entry, Number, Scope, Select, Transaction, WatchOptions, limits};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What has the data operations.
 #[derive(Clone)]
@@ -52,13 +53,14 @@ impl Run<'_> {
         match step.verb {
             "fail" => return Err(Failure::Own),
             "wait" => {
-                std::thread::sleep(std::time::Duration::from_millis(step.arguments[0].as_u64().unwrap_or_default()));
+                std::thread::sleep(Duration::from_millis(step.arguments[0].as_u64().unwrap_or_default()));
                 return Ok(missing());
             }
             "shell" => return self.shell(step.arguments[0].as_str().unwrap_or_default()),
             "open" | "reopen" | "close" => return self.opening(step),
             "verify" => return self.verify(step),
             "next" | "rest" => return self.iteration(step),
+            "next_change" | "changes" | "save_watch" | "close_watch" => return self.watching(step),
             _ => {}
         }
         let target = self.target(step)?;
@@ -166,6 +168,10 @@ impl Run<'_> {
                 };
                 self.name(step, handle)
             }
+            "watch" | "named_watches" | "forget_watch" => match target {
+                Target::Scope(scope) => self.watch(step, &scope, key)?,
+                Target::Transaction(_) => return wrong("a transaction does not watch"),
+            },
             verb => return wrong(format!("no verb '{verb}'")),
         })
     }
@@ -231,6 +237,58 @@ impl Run<'_> {
         if step.verb == "rest" { std::iter::from_fn(next).collect() } else { next().unwrap_or_else(|| Ok(end())) }
     }
 
+    fn watch(&mut self, step: &Step<'_>, scope: &Scope, text: &str) -> Answer {
+        Ok(match step.verb {
+            "named_watches" => {
+                scope.named_watches()?.into_iter().map(|watch| (watch.name, Value::from(watch.version))).collect()
+            }
+            "forget_watch" => scope.forget_watch(text)?.into(),
+            _ => {
+                let since = step.members.get("since").map(|since| self.known.expand(since).map_err(Failure::Wrong));
+                let watch = scope.watch(WatchOptions {
+                    pattern: Some(text.to_owned()).filter(|_| !step.arguments.is_empty()),
+                    since: since.transpose()?.and_then(|since| since.as_u64()),
+                    name: step.text("name").map(str::to_owned),
+                })?;
+                self.name(step, Handle::Watch(watch))
+            }
+        })
+    }
+
+    fn watching(&mut self, step: &Step<'_>) -> Answer {
+        /// After so long nothing more is expected.
+        const QUIET: Duration = Duration::from_millis(50);
+        let Some(Handle::Watch(watch)) = step.text("on").and_then(|name| self.handles.get(name)) else {
+            return wrong(format!("'{}' is for watches", step.verb));
+        };
+        Ok(match step.verb {
+            "changes" => std::iter::from_fn(|| watch.next_timeout(QUIET).transpose())
+                .map(|change| {
+                    let change = change?;
+                    let (value, old) = (of_change(change.value.as_ref()), of_change(change.old.as_ref()));
+                    Ok(json!([change.key, change.operation.name(), value, old, change.ends_commit]))
+                })
+                .collect::<Answer>()?,
+            "save_watch" => watch.save()?.said(),
+            "close_watch" => watch.close()?.said(),
+            _ => {
+                let most = step.members.get("timeout").and_then(Value::as_u64).unwrap_or(10_000);
+                watch.next_timeout(Duration::from_millis(most))?.map_or_else(end, |change| {
+                    json!({
+                        "key": change.key,
+                        "operation": change.operation.name(),
+                        "value": of_change(change.value.as_ref()),
+                        "old": of_change(change.old.as_ref()),
+                        "version": change.version,
+                        "time": change.time_ms,
+                        "actor": change.actor.map_or_else(missing, Value::from),
+                        "ends_commit": change.ends_commit,
+                    })
+                })
+            }
+        })
+    }
+
     fn shell(&self, command: &str) -> Answer {
         let status = std::process::Command::new("sh").args(["-c", command]).current_dir(&self.known.directory).status();
         match status {
@@ -262,6 +320,10 @@ fn entry_value(entry: &Entry) -> Value {
         "updated": entry.updated_ms(),
         "expires": entry.expires_ms().map_or_else(missing, Value::from),
     })
+}
+
+fn of_change(value: Option<&Document>) -> Value {
+    value.map_or_else(missing, Document::to_value)
 }
 
 fn by(argument: Option<&Value>) -> Number {

@@ -41,6 +41,7 @@ files!(
     transaction,
     values,
     verify,
+    watch,
 );
 
 #[test]

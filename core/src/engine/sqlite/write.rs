@@ -201,8 +201,8 @@ impl Shared {
             _ if harness::sabotaged("unknown-is-done") => Ok(()),
             _ if harness::sabotaged("unknown-is-failed") => Err(from_sqlite("committing", error)),
             Some(Ok(_)) if synced && last_check.is_some() && found == last_check => Ok(()),
-            // Another commit has taken the place, or the pages were never written.
-            Some(Ok(there)) if (there && found != last_check) || emptied && last_check.is_some() || disk_full => {
+            // Another commit has taken the place, or the pages were never written. A commit without a row cannot tell.
+            Some(Ok(there)) if last_check.is_some() && (there && found != last_check || emptied) || disk_full => {
                 Err(from_sqlite("committing", error))
             }
             _ => Err(Error::new(
