@@ -1,4 +1,4 @@
-"""Hot reads in the Lua interpreters, each measured by `peers.lua` in a process of its own."""
+"""Work in the Lua interpreters, each measured in a process of its own: `peers.lua`, `overlap.lua`."""
 
 import json
 import shutil
@@ -37,3 +37,25 @@ def lua_get_hot(effort: Effort) -> Iterator[Case]:
         for case in cases.values():
             say(f"{case.name}: {case.medians}")
         yield from cases.values()
+
+
+def lua_overlap(effort: Effort) -> Iterator[Case]:
+    """A thousand sets one by one, as futures, and in coroutines."""
+    script = Path(__file__).with_name("overlap.lua")
+    for lua in INTERPRETERS:
+        if not shutil.which(lua):
+            say(f"{lua} is not installed: left out")
+            continue
+        for sync in ("FULL", "NORMAL"):
+            with tempfile.TemporaryDirectory(prefix="bench-") as place:
+                command = [lua, str(script), f"{place}/overlap.db", sync, str(effort.rounds)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            case = Case(f"{lua} 1,000 sets, {sync}, small", "/s")
+            for line in done.stdout.splitlines():
+                how, per_second = line.split("\t")
+                case.medians[how] = float(per_second)
+            say(f"{case.name}: {case.medians}")
+            yield case
+
+
+ALL = [lua_get_hot, lua_overlap]

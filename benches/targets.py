@@ -61,6 +61,8 @@ TARGETS = [
     Target("set_many of 10,000, 1 KB", DISKCACHE, 0.3),
     Target("8 threads setting, FULL", (*EMBEDDED, "redis + orjson"), 2.0),
     Target("8 threads setting, FULL", (f"{OURS}, 1 thread",), 3.0),
+    *(Target(f"64 asyncio tasks setting, {sync}", (*EMBEDDED, "redis + orjson"), 3.0) for sync in ("NORMAL", "FULL")),
+    *(Target(f"{lua} 1,000 sets, {sync}", ("one by one",), 5.0, "tasks") for lua in ("lua5.4", "luajit") for sync in ("FULL",)),
     Target("keys by prefix", SQLITE, 0.5),
     *(
         Target(f"counter, 4 {who}, {sync}", EXACT, 1.0)
@@ -79,6 +81,8 @@ TARGETS = [
     ),
 ]
 OPEN_MS = 5.0
+AWAIT_US = 3.0
+LATE_MS = 5.0
 GROWTH_GET, GROWTH_SET = 1.3, 2.0
 
 
@@ -107,6 +111,18 @@ def judge(target: Target, case: Case) -> Verdict | None:
     return Verdict(case.name + how, f"{bound} {target.ratio:g} × {of}", f"{ratio:.3g} ×", met)
 
 
+def judge_bounds(cases: list[Case]) -> list[Verdict]:
+    """The targets that are no ratios."""
+    bounds = {"await get": (AWAIT_US, "µs"), "lateness": (LATE_MS, "ms")}
+    return [
+        Verdict(f"{case.name}, {name}", f"at most {bound:g} {unit}", f"{found:.3g} {unit}", found <= bound)
+        for case in cases
+        for beginning, (bound, unit) in bounds.items()
+        if case.name.startswith(beginning)
+        for name, found in case.medians.items()
+    ]
+
+
 def judge_size(cases: list[Case]) -> list[Verdict]:
     """The targets on what must not depend on a store's size."""
     verdicts = []
@@ -127,4 +143,4 @@ def judge_size(cases: list[Case]) -> list[Verdict]:
 def verdicts(cases: list[Case]) -> list[Verdict]:
     """Every target for which there is a case."""
     judged = [judge(target, case) for target in TARGETS for case in cases if case.name.startswith(target.case)]
-    return [verdict for verdict in judged if verdict] + judge_size(cases)
+    return [verdict for verdict in judged if verdict] + judge_bounds(cases) + judge_size(cases)

@@ -1,0 +1,166 @@
+"""Work in an event loop: many tasks that set, and hot reads that are awaited.
+
+A peer without an asynchronous interface runs in the loop's threads, as `asyncio.to_thread` does.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+from contenders import PEERS, Contender, LangGraph, Ours, Redis
+from measure import Case, Effort, turns
+from values import SMALL, small
+
+OURS = Ours.name
+TASKS = 64
+OVERLAP = 1_000
+
+Set = Callable[[str, Any], Awaitable[object]]
+
+
+async def ours(folder: Path, sync: str, stack: AsyncExitStack) -> Set:
+    """This library's own asynchronous handle."""
+    from llmspell_state.aio import State
+
+    state = await stack.enter_async_context(State(folder / "ours.db", sync_mode=sync))
+    return state.set
+
+
+async def langgraph(folder: Path, sync: str, stack: AsyncExitStack) -> Set:
+    """LangGraph's store, which gathers what comes within one turn of the loop."""
+    from langgraph.store.sqlite.aio import AsyncSqliteStore
+
+    store = await stack.enter_async_context(AsyncSqliteStore.from_conn_string(str(folder / "langgraph.db")))
+    await store.setup()
+    await store.conn.execute("PRAGMA journal_mode = WAL")
+    await store.conn.execute(f"PRAGMA synchronous = {sync}")
+    return lambda key, value: store.aput(("bench",), key, value)
+
+
+async def redis(folder: Path, sync: str, stack: AsyncExitStack) -> Set:
+    """redis' own asynchronous client."""
+    from redis.asyncio import Redis as Client
+
+    server = Redis(folder, sync)
+    stack.callback(server.close)
+    client = Client(unix_socket_path=str(folder / "redis.sock"))
+    stack.push_async_callback(client.aclose)
+    return lambda key, value: client.set(key, orjson.dumps(value))
+
+
+async def in_threads(kind: type[Contender], folder: Path, sync: str, stack: AsyncExitStack) -> Set:
+    """A blocking library."""
+    contender = kind(folder, sync)
+    stack.callback(contender.close)
+    return partial(asyncio.to_thread, contender.set)
+
+
+async def tasks_per_second(make: Callable[..., Awaitable[Set]], sync: str, seconds: float) -> float:
+    """Sets per second of tasks that each await one after the other."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        async with AsyncExitStack() as stack:
+            set_ = await make(Path(place), sync, stack)
+            numbers, until = count(), 0.0
+
+            async def work(at: int) -> int:
+                done = 0
+                while time.perf_counter() < until:
+                    await set_(f"k{(at * 16 + done % 16):07}", small(next(numbers)))
+                    done += 1
+                return done
+
+            async def all_tasks(how_long: float) -> float:
+                nonlocal until
+                start = time.perf_counter()
+                until = start + how_long
+                done = await asyncio.gather(*map(work, range(TASKS)))
+                return sum(done) / (time.perf_counter() - start)
+
+            await all_tasks(seconds / 4)  # files and threads are there now
+            return await all_tasks(seconds)
+
+
+def tasks_setting(effort: Effort) -> Iterator[Case]:
+    """64 tasks of one loop setting small values."""
+    makers: dict[str, Callable[..., Awaitable[Set]]] = {OURS: ours}
+    own = {LangGraph: langgraph, Redis: redis}
+    for kind in PEERS:
+        if kind.is_available():
+            makers[kind.name] = own.get(kind) or partial(in_threads, kind)
+    for sync in ("NORMAL", "FULL"):
+        seconds = max(0.3, effort.batch_seconds * 3)
+        runs = {name: partial(run, tasks_per_second, make, sync, seconds) for name, make in makers.items()}
+        yield turns(Case(f"{TASKS} asyncio tasks setting, {sync}, small", "/s"), runs, max(3, effort.rounds // 2))
+
+
+def run(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a coroutine function in a loop of its own."""
+    return asyncio.run(work(*arguments))
+
+
+async def awaited_gets(effort: Effort) -> float:
+    """Microseconds for one `await state.get()` of a hot key."""
+    from llmspell_state.aio import State
+
+    times = max(1, int(effort.batch_seconds * 300_000))
+    async with State() as state:
+        await state.set("user:123", SMALL)
+        get = state.get
+        for _ in range(100):
+            await get("user:123")
+        start = time.perf_counter()
+        for _ in range(times):
+            await get("user:123")
+        return (time.perf_counter() - start) / times * 1e6
+
+
+def awaited_get(effort: Effort) -> Iterator[Case]:
+    """One cached key, awaited again and again."""
+    yield turns(Case("await get, one hot key, small", "µs"), {OURS: partial(run, awaited_gets, effort)}, effort.rounds)
+
+
+async def latest_tick(slow: bool) -> float:
+    """How late a ticker of one millisecond comes at the worst while a thousand operations run, in milliseconds."""
+    from llmspell_state.aio import State
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        async with State(Path(place, "ours.db"), sync_mode="FULL", cache_size_mb=0 if slow else 64) as state:
+            await state.set_many({f"k{number}": small(number) for number in range(OVERLAP)})
+            worst, ended = 0.0, False
+
+            async def tick() -> None:
+                nonlocal worst
+                while not ended:
+                    start = time.perf_counter()
+                    await asyncio.sleep(0.001)
+                    worst = max(worst, time.perf_counter() - start - 0.001)
+
+            ticker = asyncio.create_task(tick())
+            await asyncio.sleep(0.01)
+            worst = 0.0
+            for _ in range(5):
+                for at in range(0, OVERLAP, 50):
+                    # A program that makes its calls in turns of the loop, as agents do.
+                    await asyncio.gather(
+                        *(state.set(f"k{number}", small(number + 1)) for number in range(at, at + 25)),
+                        *(state.get(f"k{number}") for number in range(at + 25, at + 50)),
+                    )
+            ended = True
+            await ticker
+            return worst * 1e3
+
+
+def ticker(effort: Effort) -> Iterator[Case]:
+    """How late a millisecond's ticker is while operations run in its loop."""
+    runs = {OURS: partial(run, latest_tick, False), f"{OURS}, nothing cached": partial(run, latest_tick, True)}
+    yield turns(Case("lateness of a 1 ms ticker beside 5,000 operations", "ms"), runs, effort.rounds)
+
+
+ALL = [tasks_setting, awaited_get, ticker]
