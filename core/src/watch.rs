@@ -110,14 +110,14 @@ impl Scope {
             ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
         }
         let kept = name.as_ref().map_or(Ok(None), |name| store.cursor(self.id(), name))?;
-        let start = match (kept, since) {
+        let mut start = match (kept, since) {
             (Some(kept), _) => kept,
             (None, Some(version)) => store.row_of(version)?,
             (None, None) => store.head()?,
         };
         if let (Some(name), None) = (&name, kept) {
             // From now on nothing is missed, even if this process does not live to see a change.
-            store.move_cursor(self.id(), name, start)?;
+            start = store.add_cursor(self.id(), name, start)?;
         }
         let watched = Watched { scope: self.id(), pattern, since: start.seq };
         let state = State { read: start, done: start, saved: start, ..State::default() };
