@@ -73,7 +73,7 @@ class Verbs:
         return await self._handle.append(key, item, self._default)
 
     async def merge(self, key: str, patch: object) -> Any:
-        """Merges a patch into a value (JSON Merge Patch, RFC 7386: ``None`` removes a member) and returns the result."""
+        """Merges a patch into a value and returns the result (JSON Merge Patch: ``None`` removes a member)."""
         return await self._handle.merge(key, patch, self._default)
 
     async def setdefault(self, key: str, default: object = None) -> Any:
@@ -94,9 +94,9 @@ class Verbs:
     ) -> Keys:
         """The keys that match, sorted by their bytes, for ``async for``.
 
-        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on), ``limit``
-        is the most keys to give. The listing can be iterated over again; each time it reads anew, page by page, the keys
-        of the moment at which it began.
+        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on),
+        ``limit`` is the most keys to give. The listing can be iterated over again; each time it reads anew, page by
+        page, the keys of the moment at which it began.
         """
         return Keys(self._handle, Select(pattern, after, limit, reverse))
 

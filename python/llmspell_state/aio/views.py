@@ -56,7 +56,7 @@ class View(Generic[_T]):
         self._select = select
 
     def __repr__(self) -> str:
-        given = [f"{name}={value!r}" for name, value in zip(Select._fields, self._select) if value]
+        given = [f"{name}={value!r}" for name, value in self._select._asdict().items() if value]
         return f"<{type(self).__name__} {', '.join(given)}>"
 
 
