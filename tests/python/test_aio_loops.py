@@ -180,7 +180,7 @@ def work():
 @pytest.mark.parametrize("how", EXITS)
 def test_the_interpreter_ends_quietly_amid_calls(how: str, path: Path) -> None:
     program = f"{PROGRAM}\n{EXITS[how]}"
-    for _ in range(4):
+    for _ in range(2):
         ended = subprocess.run(
             [sys.executable, "-X", "faulthandler", *WARNINGS, "-c", program, path, Path(__file__).parent],
             capture_output=True,

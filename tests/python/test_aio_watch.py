@@ -110,9 +110,9 @@ def test_closing_the_state_ends_who_waits_for_a_change() -> None:
         for task in tasks:
             with pytest.raises(ClosedError):
                 await task
-        await watch.close()
         with pytest.raises(ClosedError):
             await anext(watch)
+        await watch.close()
 
     run(asyncio.wait_for(main(), 60))
 
