@@ -2,7 +2,8 @@
 
 use crate::call::Call;
 use crate::error::Failure;
-use crate::handle::{self, Object};
+use crate::handle::{self, Object, Owner};
+use crate::module::MODULE_FUNCTIONS;
 use llmspell_state_persistence::{Number, Scope, Select, State, Transaction, Watch, WatchOptions};
 use mlua::ffi;
 use std::os::raw::c_int;
@@ -44,6 +45,14 @@ impl Call {
         }
     }
 
+    /// Where a listing comes from.
+    pub(crate) fn owner(&self) -> Result<Owner, Failure> {
+        Ok(match self.target()? {
+            Target::Scope(scope) => Owner::Scope(scope.clone()),
+            Target::Transaction(transaction) => Owner::Transaction(transaction.clone()),
+        })
+    }
+
     /// The handle of a method, and the key or name that comes first.
     #[inline]
     pub(crate) fn keyed(&self) -> Result<(Target<'_>, &str), Failure> {
@@ -72,9 +81,10 @@ impl Call {
         }
     }
 
-    pub(crate) fn own_watch(&self) -> Result<Watch, Failure> {
+    /// A watch and the scope that it watches.
+    pub(crate) fn own_watch(&self) -> Result<(Watch, Scope), Failure> {
         match handle::object(self, 1) {
-            Some(Object::Watch(watch)) => Ok(watch.clone()),
+            Some(Object::Watch(watch, scope)) => Ok((watch.clone(), scope.clone())),
             _ => Err(self.bad_self("Watch")),
         }
     }
@@ -97,9 +107,7 @@ impl Call {
 impl Call {
     #[cold]
     pub(crate) fn bad_argument(&self, index: c_int, problem: &str) -> Failure {
-        // The functions of the module itself have no self.
-        let position =
-            if self.name == "open" || self.name == "array" || self.name == "binary" { index } else { index - 1 };
+        let position = if MODULE_FUNCTIONS.contains(&self.name) { index } else { index - 1 };
         Failure::invalid(format!("bad argument #{position} to '{}' ({problem})", self.name))
     }
 
@@ -122,6 +130,16 @@ impl Call {
 
     pub(crate) fn check_table(&self, index: c_int) -> Result<(), Failure> {
         if self.kind(index) == ffi::LUA_TTABLE { Ok(()) } else { Err(self.expected(index, "table")) }
+    }
+
+    /// nil would read as if the key were to be deleted.
+    pub(crate) fn check_value(&self, index: c_int) -> Result<(), Failure> {
+        if self.is_missing(index) {
+            return Err(
+                self.bad_argument(index, "nil is not a value; State.null stores a null, and delete removes a key")
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn check_function(&self, index: c_int) -> Result<(), Failure> {

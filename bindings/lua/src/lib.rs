@@ -9,11 +9,16 @@
 #![allow(unsafe_code)]
 
 mod args;
+mod bell;
 mod call;
 mod error;
 mod handle;
 mod iterators;
+mod later;
 mod module;
+mod outcome;
+mod queue;
+mod retry;
 mod scope;
 mod stack;
 mod state;
@@ -21,6 +26,7 @@ mod transaction;
 mod value;
 mod waiting;
 mod watch;
+mod yieldable;
 
 use mlua::ffi::lua_State;
 
