@@ -4,6 +4,7 @@
 
 use crate::change::Change;
 use crate::engine::Head;
+use crate::harness::sabotaged;
 use crate::interrupt::Waiting;
 use crate::key::{Pattern, ScopeName};
 use crate::session::Session;
@@ -272,6 +273,9 @@ impl Stream {
             let tail = store.tail(&self.watched, read)?;
             let mut state = self.state();
             state.read = tail.reached;
+            if sabotaged("watch-skips-a-row") && !tail.is_end {
+                state.read.seq += 1;
+            }
             if tail.changes.is_empty() && state.at.is_none() {
                 // Nothing of these commits was to be told, so nothing of them is left to do.
                 state.done = tail.reached;
@@ -294,7 +298,7 @@ impl Stream {
             if !state.took && state.done.seq - state.saved.seq < SKIPPED {
                 return Ok(());
             }
-            state.done
+            if sabotaged("save-early") { state.read } else { state.done }
         };
         self.store()?.move_cursor(self.watched.scope, name, done)?;
         let mut state = self.state();

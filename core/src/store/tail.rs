@@ -4,6 +4,7 @@ use super::{MAX_STORED_BYTES, Store, codec};
 use crate::change::Change;
 use crate::engine::{Cursor, Head, LogRow, Operation, Reads, ScopeId};
 use crate::error::shorten;
+use crate::harness::sabotaged;
 use crate::key::Pattern;
 use crate::{Document, Error, ErrorKind, Result, limits};
 use std::ops::ControlFlow;
@@ -47,7 +48,8 @@ impl Store {
                     return Ok(ControlFlow::Break(()));
                 }
                 if let Some(row) = row {
-                    let change = change(reads, row, watched.since)?;
+                    let mut change = change(reads, row, watched.since)?;
+                    change.ends_commit = sabotaged("commit-told-in-parts");
                     bytes += change.footprint();
                     tail.changes.push(change);
                 }
@@ -83,8 +85,16 @@ impl Store {
     /// The row at which a named watch stands.
     pub(crate) fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>> {
         let mut found = None;
-        self.engine.read(&mut |reads| {
+        self.engine.snapshot(&mut |reads| {
             found = reads.cursor(scope, name)?;
+            let newest = reads.head()?;
+            if found.is_some_and(|at| at.seq > newest.seq || at.version > newest.version) {
+                // Waiting there would miss what is to come.
+                return Err(Error::corrupt(format!(
+                    "the watch {} stands after the newest commit; forget it, or restore from a backup",
+                    shorten(name)
+                )));
+            }
             Ok(())
         })?;
         Ok(found)
@@ -102,6 +112,9 @@ impl Store {
 
     /// Keeps where a named watch stands.
     pub(crate) fn move_cursor(&self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        if sabotaged("save-nothing") {
+            return Ok(());
+        }
         self.engine.write(&mut |writes| writes.move_cursor(scope, name, at)).map(drop)
     }
 
@@ -140,7 +153,8 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
     let value = value(row)?;
     let (mut old, mut is_there) = (None, row.prev == 0);
     if !is_there {
-        is_there = reads.row(row.prev, &mut |before| {
+        let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
+        is_there = reads.row(before, &mut |before| {
             old = self::value(before)?;
             Ok(())
         })?;
