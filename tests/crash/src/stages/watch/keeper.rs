@@ -8,6 +8,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// From where a watcher watches.
@@ -172,6 +173,33 @@ impl Journal {
     }
 }
 
+/// What everybody of a round has in common.
+#[derive(Default)]
+pub(super) struct Common {
+    /// Who has failed first; then everybody ends.
+    failure: Mutex<Option<Failure>>,
+    failed: AtomicBool,
+    /// All writers have ended.
+    pub(super) written: AtomicBool,
+    /// Watchers that watch.
+    pub(super) opened: AtomicUsize,
+}
+
+impl Common {
+    pub(super) fn fail(&self, failure: &Failure) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| failure.clone());
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn outcome(self) -> Result<(), Failure> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
 /// Keeps one watcher going.
 pub(super) struct Keeper<'r> {
     pub(super) context: &'r Context,
@@ -180,23 +208,18 @@ pub(super) struct Keeper<'r> {
     pub(super) number: usize,
     /// The last version, about.
     pub(super) until: u64,
-    /// Somebody has failed: everybody ends.
-    pub(super) failed: &'r AtomicBool,
-    /// All writers have ended.
-    pub(super) written: &'r AtomicBool,
-    /// Watchers that watch.
-    pub(super) opened: &'r AtomicUsize,
+    pub(super) common: &'r Common,
     pub(super) random: fastrand::Rng,
 }
 
 impl Keeper<'_> {
     /// Runs it to its end.
     pub(super) fn keep(&mut self) -> Result<Stream, Failure> {
-        self.lives().inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+        self.lives().inspect_err(|failure| self.common.fail(failure))
     }
 
     fn lives(&mut self) -> Result<Stream, Failure> {
-        while self.orders.late && !self.written.load(Ordering::Acquire) {
+        while self.orders.late && !self.common.written.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(2));
         }
         let mut stream = Stream { lives: Vec::new(), restarts: 0 };
@@ -249,7 +272,7 @@ impl Keeper<'_> {
                 last = Instant::now();
                 if journal.opened && life == 0 {
                     journal.opened = false;
-                    self.opened.fetch_add(1, Ordering::Release);
+                    self.common.opened.fetch_add(1, Ordering::Release);
                 }
             }
             if ended {
@@ -261,7 +284,7 @@ impl Keeper<'_> {
                 worker.kill()?;
                 return Ok(std::fs::read_to_string(&journal.path)?.ends_with("\ne\n"));
             }
-            hold!(!self.failed.load(Ordering::Relaxed), "{}: others have failed", worker.name);
+            hold!(!self.common.has_failed(), "others have failed");
             hold!(last.elapsed() < PATIENCE, "{} stands still after version {}", worker.name, journal.version);
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -5,11 +5,11 @@ mod check;
 mod keeper;
 mod work;
 
-use self::keeper::{Keeper, Orders, Start, Stream, Worker};
+use self::keeper::{Common, Keeper, Orders, Start, Stream, Worker};
 use crate::{Context, Failure, Outcome, Size, Stage, hold};
 use llmspell_state_persistence::{State, StateConfig};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub use work::process;
@@ -84,7 +84,7 @@ fn watchers(context: &Context, random: &mut fastrand::Rng, restarts: u64) -> Vec
         Orders { extra: vec!["ready".into()], ..plain("rust", "", "a*") },
         Orders { extra: vec!["slow".into()], ..since("rust") },
         // Killed just after it has kept how far it has come, with changes fetched that it has not taken.
-        Orders { extra: vec![format!("die=saved:{}", random.u32(1..4))], ..named("rust", "", "*") },
+        Orders { extra: vec!["slow".into(), format!("die=saved:{}", random.u32(1..4))], ..named("rust", "", "*") },
         Orders { extra: vec!["ready".into(), point], ..named("rust", "in", "b*") },
         Orders { late: true, restarts: 0, ..since("rust") },
     ];
@@ -110,7 +110,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
         state.set(&format!("a{number}"), number)?;
     }
     state.scope("in")?;
-    let (failed, written, opened) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+    let common = Common::default();
     let all = watchers(context, &mut random, extent.restarts);
     let early = all.iter().filter(|orders| !orders.late).count();
     let streams: Result<Vec<Stream>, Failure> = std::thread::scope(|threads| {
@@ -124,9 +124,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
                     orders,
                     number,
                     until: BEFORE + extent.commits,
-                    failed: &failed,
-                    written: &written,
-                    opened: &opened,
+                    common: &common,
                     random: context.random((part << 8) + number as u64 + 1),
                 };
                 threads.spawn(move || keeper.keep())
@@ -134,22 +132,21 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
             .collect();
         let mut write = || -> Result<(), Failure> {
             let start = Instant::now();
-            while opened.load(Ordering::Acquire) < early && !failed.load(Ordering::Relaxed) {
-                hold!(start.elapsed() < PATIENCE, "{} of {early} watchers opened", opened.load(Ordering::Relaxed));
+            while common.opened.load(Ordering::Acquire) < early && !common.has_failed() {
+                let opened = common.opened.load(Ordering::Relaxed);
+                hold!(start.elapsed() < PATIENCE, "{opened} of {early} watchers opened");
                 std::thread::sleep(Duration::from_millis(2));
             }
-            write(&state, &store, &extent, &mut random, &failed)
+            write(&state, &store, &extent, &mut random, &common)
         };
-        let wrote = write().inspect_err(|_| failed.store(true, Ordering::Relaxed));
-        written.store(true, Ordering::Release);
-        let kept: Vec<_> = keepers
-            .into_iter()
-            .map(|keeper| keeper.join().unwrap_or_else(|_| Err(Failure::new("a keeper panicked"))))
-            .collect();
-        // Who has stopped because of another says nothing; the first who did not comes first.
-        let told: Result<Vec<_>, Failure> = kept.into_iter().collect::<Result<Vec<_>, _>>();
-        wrote.and(told)
+        let _ = write().inspect_err(|failure| common.fail(failure));
+        common.written.store(true, Ordering::Release);
+        let join = |keeper: std::thread::ScopedJoinHandle<'_, Result<Stream, Failure>>| {
+            keeper.join().unwrap_or_else(|_| Err(Failure::new("a keeper panicked")))
+        };
+        keepers.into_iter().map(join).collect()
     });
+    common.outcome()?;
     let streams = streams?;
     state.close()?;
     let log = check::Log::read(&store)?;
@@ -171,7 +168,7 @@ fn write(
     store: &Path,
     extent: &Extent,
     random: &mut fastrand::Rng,
-    failed: &AtomicBool,
+    common: &Common,
 ) -> Result<(), Failure> {
     let until = BEFORE + extent.commits;
     let mut next = 0;
@@ -189,7 +186,7 @@ fn write(
             last = (version, Instant::now());
         }
         hold!(last.1.elapsed() < PATIENCE, "the writers hang at version {version}");
-        if failed.load(Ordering::Relaxed) {
+        if common.has_failed() {
             return Ok(());
         }
         if kills.next_if(|at| *at <= version).is_some() {

@@ -110,8 +110,8 @@ fn tell(watch: &Watch, mut journal: File, save_every: &str, extra: &[&str]) -> R
             journal.write_all(b"e\n")?;
             return Ok(watch.close()?);
         }
-        if slow && count % 100 == 0 {
-            std::thread::sleep(Duration::from_millis(2));
+        if slow && count % 16 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
     Ok(())
