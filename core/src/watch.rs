@@ -250,11 +250,6 @@ impl Watch {
         state.at.unwrap_or(state.done).version.cast_unsigned()
     }
 
-    /// The name under which the store keeps how far it has come.
-    pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
-    }
-
     /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
     ///
     /// Within a commit that is a point between commits: the last whole one.
