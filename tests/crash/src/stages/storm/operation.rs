@@ -19,6 +19,8 @@ pub(crate) enum Operation {
     Delete { key: String },
     Clear { prefix: char },
     Child { name: String, key: String, tag: String },
+    /// A named watch of the slot's own scope goes on.
+    Follow,
     Reopen,
 }
 
@@ -36,6 +38,8 @@ pub(crate) enum Answer {
     /// The commit's version.
     Version,
     Text(String),
+    /// The version up to which a watch is kept: any, but never one before.
+    Kept,
 }
 
 /// The operations of one slot; `tag` is one that no other run has, and so is the number that it adds to the counter.
@@ -71,7 +75,8 @@ impl Source<'_> {
                 // The first one tells every later change of this run from those of the run before.
                 let kind = if number == 0 { 0 } else { self.random.u32(0..100) };
                 match kind {
-                    0..25 => Operation::Set { key: self.key(), tag, size: self.size() },
+                    0..23 => Operation::Set { key: self.key(), tag, size: self.size() },
+                    23..25 => Operation::Follow,
                     25..35 => {
                         let mut keys: Vec<String> = (0..self.random.usize(1..6)).map(|_| self.key()).collect();
                         keys.sort();
@@ -169,6 +174,7 @@ impl Operation {
             Self::Child { name, key, tag } => {
                 (vec![(format!("{own}/{name}"), key.clone(), Some(filled(tag, 0)))], Answer::Version)
             }
+            Self::Follow => (Vec::new(), Answer::Kept),
             Self::Reopen => (Vec::new(), Answer::Text("-".into())),
         };
         Expected { effects, answer }
@@ -191,6 +197,7 @@ impl fmt::Display for Operation {
             Self::Delete { key } => write!(f, "delete {key}"),
             Self::Clear { prefix } => write!(f, "clear {prefix}*"),
             Self::Child { name, key, tag } => write!(f, "child {name} {key} {tag}"),
+            Self::Follow => write!(f, "follow"),
             Self::Reopen => write!(f, "reopen"),
         }
     }

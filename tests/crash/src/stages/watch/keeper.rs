@@ -52,8 +52,8 @@ pub(super) struct Stream {
     pub(super) restarts: u64,
 }
 
-/// The script of a language's watcher; the program itself for Rust.
-pub(super) fn script(context: &Context, language: &str) -> PathBuf {
+/// The script of a language's watcher.
+fn script(context: &Context, language: &str) -> PathBuf {
     let ending = if language == "python" { "py" } else { "lua" };
     context.root.join("tests/crash/workers").join(format!("watch.{ending}"))
 }

@@ -92,7 +92,7 @@ fn watchers(context: &Context, random: &mut fastrand::Rng, restarts: u64) -> Vec
         Size::Small => vec![["python", "lua5.4", "lua5.3", "lua5.1", "luajit"][random.usize(0..5)]],
         Size::Middle => vec!["python", "lua5.4", "luajit"],
     };
-    for language in scripted.into_iter().filter(|language| keeper::script(context, language).exists()) {
+    for language in scripted {
         all.extend([since(language), named(language, "in", "*")]);
     }
     all
