@@ -87,15 +87,14 @@ impl Store {
         let mut found = None;
         self.engine.snapshot(&mut |reads| {
             found = reads.cursor(scope, name)?;
-            let newest = reads.head()?;
-            if found.is_some_and(|at| at.seq > newest.seq || at.version > newest.version) {
-                // Waiting there would miss what is to come.
-                return Err(Error::corrupt(format!(
-                    "the watch {} stands after the newest commit; forget it, or restore from a backup",
+            // What has been damaged would miss changes without a word.
+            match found.map(|at| misplaced(reads, at)).transpose()?.flatten() {
+                Some(why) => Err(Error::corrupt(format!(
+                    "the watch {} {why}; forget it and watch from a version that you know",
                     shorten(name)
-                )));
+                ))),
+                None => Ok(()),
             }
-            Ok(())
         })?;
         Ok(found)
     }
@@ -127,6 +126,20 @@ impl Store {
         })?;
         Ok(dropped)
     }
+}
+
+/// What is wrong with where a named watch stands, if anything is.
+pub(super) fn misplaced(reads: &dyn Reads, at: Head) -> Result<Option<String>> {
+    let newest = reads.head()?;
+    if at.seq < 0 || at.version < 0 {
+        return Ok(Some("stands before the first commit".into()));
+    }
+    if at.seq > newest.seq || at.version > newest.version {
+        return Ok(Some(format!("stands at version {}, after the newest commit", at.version)));
+    }
+    // Its row may not be there any more.
+    let row = reads.at_or_before(at.seq)?.filter(|row| row.seq == at.seq && row.version != at.version);
+    Ok(row.map(|row| format!("stands at version {}, but its row in the log is of version {}", at.version, row.version)))
 }
 
 /// The newest row whose version is at most `version`: versions grow with the numbers of rows, so halves are enough.

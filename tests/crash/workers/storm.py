@@ -17,7 +17,6 @@ from typing import Any
 
 from llmspell_state import Scope, State, Transaction
 
-
 FOLLOWED = 40
 """Changes that a watch takes at a time."""
 

@@ -52,7 +52,14 @@ impl Bench {
 
 fn told(change: &Change) -> Value {
     let Change { version, key, operation, value, old, ends_commit, .. } = change;
-    json!([version, key, operation.name(), value.as_ref().map(|v| v.text()), old.as_ref().map(|v| v.text()), ends_commit])
+    json!([
+        version,
+        key,
+        operation.name(),
+        value.as_ref().map(|v| v.text()),
+        old.as_ref().map(|v| v.text()),
+        ends_commit
+    ])
 }
 
 /// What has happened to the store before an operation.
@@ -102,7 +109,11 @@ const fn within(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operat
 }
 
 /// A call of a named watch that has fetched changes and given so many of them.
-const fn watching(name: &'static str, prepare: fn(&mut Bench) -> Result<()>, call: fn(&Bench) -> Result<Value>) -> Operation {
+const fn watching(
+    name: &'static str,
+    prepare: fn(&mut Bench) -> Result<()>,
+    call: fn(&Bench) -> Result<Value>,
+) -> Operation {
     Operation { name, past: Past::Closed, run: Run::Call { prepare, call } }
 }
 

@@ -186,7 +186,10 @@ fn follow(scope: &Scope, name: &str, most: usize) -> Result<(), Error> {
     while let Some(told) = change {
         let follows = told.version > whole && told.version >= last;
         if !follows {
-            return Err(Error::invalid(format!("after version {last} a watch that is kept at {before} told {}", told.version)));
+            return Err(Error::invalid(format!(
+                "after version {last} a watch that is kept at {before} told {}",
+                told.version
+            )));
         }
         last = told.version;
         whole = if told.ends_commit { last } else { whole };

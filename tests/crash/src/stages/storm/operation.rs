@@ -8,17 +8,52 @@ use std::fmt;
 /// One operation; each is one commit, or none.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Set { key: String, tag: String, size: usize },
-    Many { tag: String, size: usize, keys: Vec<String> },
-    Both { tag: String, size: usize, first: String, second: String, gone: String, by: u64 },
-    Trim { key: String, tag: String },
-    Modify { tag: String },
-    Increment { by: u64 },
-    Append { tag: String },
-    Merge { member: String, tag: String },
-    Delete { key: String },
-    Clear { prefix: char },
-    Child { name: String, key: String, tag: String },
+    Set {
+        key: String,
+        tag: String,
+        size: usize,
+    },
+    Many {
+        tag: String,
+        size: usize,
+        keys: Vec<String>,
+    },
+    Both {
+        tag: String,
+        size: usize,
+        first: String,
+        second: String,
+        gone: String,
+        by: u64,
+    },
+    Trim {
+        key: String,
+        tag: String,
+    },
+    Modify {
+        tag: String,
+    },
+    Increment {
+        by: u64,
+    },
+    Append {
+        tag: String,
+    },
+    Merge {
+        member: String,
+        tag: String,
+    },
+    Delete {
+        key: String,
+    },
+    Clear {
+        prefix: char,
+    },
+    Child {
+        name: String,
+        key: String,
+        tag: String,
+    },
     /// A named watch of the slot's own scope goes on.
     Follow,
     Reopen,

@@ -113,6 +113,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
     let common = Common::default();
     let all = watchers(context, &mut random, extent.restarts);
     let early = all.iter().filter(|orders| !orders.late).count();
+    let mut writers_killed = 0;
     let streams: Result<Vec<Stream>, Failure> = std::thread::scope(|threads| {
         let keepers: Vec<_> = all
             .iter()
@@ -130,7 +131,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
                 threads.spawn(move || keeper.keep())
             })
             .collect();
-        let mut write = || -> Result<(), Failure> {
+        let mut write = || -> Result<u64, Failure> {
             let start = Instant::now();
             while common.opened.load(Ordering::Acquire) < early && !common.has_failed() {
                 let opened = common.opened.load(Ordering::Relaxed);
@@ -139,7 +140,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
             }
             write(&state, &store, &extent, &mut random, &common)
         };
-        let _ = write().inspect_err(|failure| common.fail(failure));
+        writers_killed = write().inspect_err(|failure| common.fail(failure)).unwrap_or(0);
         common.written.store(true, Ordering::Release);
         let join = |keeper: std::thread::ScopedJoinHandle<'_, Result<Stream, Failure>>| {
             keeper.join().unwrap_or_else(|_| Err(Failure::new("a keeper panicked")))
@@ -158,20 +159,20 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
         outcome.count("times a watcher was killed", stream.restarts);
     }
     outcome.count("commits", log.version());
-    outcome.count("writers killed", extent.writers_killed);
+    outcome.count("writers killed", writers_killed);
     Ok(())
 }
 
-/// Has the store written until there are so many commits; writers are killed and replaced.
+/// Has the store written until there are so many commits; writers are killed and replaced. Answers how many were.
 fn write(
     state: &State,
     store: &Path,
     extent: &Extent,
     random: &mut fastrand::Rng,
     common: &Common,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     let until = BEFORE + extent.commits;
-    let mut next = 0;
+    let (mut next, mut killed) = (0, 0);
     let mut start = |random: &mut fastrand::Rng| {
         next += 1;
         Worker::writer(store, next, random.u64(..), until)
@@ -187,12 +188,13 @@ fn write(
         }
         hold!(last.1.elapsed() < PATIENCE, "the writers hang at version {version}");
         if common.has_failed() {
-            return Ok(());
+            return Ok(killed);
         }
         if kills.next_if(|at| *at <= version).is_some() {
             let place = random.usize(0..writers.len());
             writers.swap_remove(place).kill()?;
             writers.push(start(random)?);
+            killed += 1;
             continue;
         }
         let mut busy = false;
@@ -213,5 +215,5 @@ fn write(
         }
         Ok(())
     })?;
-    Ok(())
+    Ok(killed)
 }

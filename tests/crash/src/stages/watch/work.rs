@@ -49,8 +49,7 @@ fn die() {
 fn die_at(point: &str, times: u64) {
     let (point, passed) = (point.to_owned(), AtomicU64::new(0));
     harness::watch(move |event| {
-        if matches!(event, Event::Point(name) if *name == point)
-            && passed.fetch_add(1, Ordering::Relaxed) + 1 == times
+        if matches!(event, Event::Point(name) if *name == point) && passed.fetch_add(1, Ordering::Relaxed) + 1 == times
         {
             die();
         }
@@ -158,7 +157,11 @@ impl Writer {
     fn value(&mut self) -> Value {
         self.written += 1;
         let number = (self.number << 32) + self.written;
-        if self.random.u8(..8) == 0 { json!(format!("x{number}").repeat(self.random.usize(1..40))) } else { json!(number) }
+        if self.random.u8(..8) == 0 {
+            json!(format!("x{number}").repeat(self.random.usize(1..40)))
+        } else {
+            json!(number)
+        }
     }
 
     fn key(&mut self) -> String {
