@@ -76,6 +76,13 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("forget-to-lead", "a leader leaves the requests of callers that do not wait to nobody"),
     ("keep-ballast", "a full disk does not release the ballast"),
     ("log-removed-anyway", "nobody notices that the log was removed or replaced"),
+    ("forget-at-closing", "closing leaves calls that nobody waits for undone"),
+    ("watch-skips-a-row", "a watch misses the row after each page"),
+    ("commit-told-in-parts", "a watch takes every change for the end of its commit"),
+    ("save-early", "a named watch keeps what it has read, taken or not"),
+    ("save-nothing", "saving a named watch does not write"),
+    ("no-foreign-wake", "a watch that waits does not learn of other processes' commits"),
+    ("wrong-old", "a watch tells the value of the row before for the old one of the key"),
     ("read-two-snapshots", "the keys of one get_many are read one after the other"),
 ];
 

@@ -5,6 +5,7 @@
 use crate::calls::{Call, guarded};
 use crate::change::Change;
 use crate::engine::Head;
+use crate::harness::sabotaged;
 use crate::interrupt::Waiting;
 use crate::key::{Pattern, ScopeName};
 use crate::session::Session;
@@ -245,11 +246,6 @@ impl Watch {
         state.at.unwrap_or(state.done).version.cast_unsigned()
     }
 
-    /// The name under which the store keeps how far it has come.
-    pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
-    }
-
     /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
     ///
     /// Within a commit that is a point between commits: the last whole one.
@@ -340,6 +336,9 @@ impl Stream {
             let tail = store.tail(&self.watched, read)?;
             let mut state = self.state();
             state.read = tail.reached;
+            if sabotaged("watch-skips-a-row") && !tail.is_end {
+                state.read.seq += 1;
+            }
             if tail.changes.is_empty() && state.at.is_none() {
                 // Nothing of these commits was to be told, so nothing of them is left to do.
                 state.done = tail.reached;
@@ -362,7 +361,7 @@ impl Stream {
             if !state.took && state.done.seq - state.saved.seq < SKIPPED {
                 return Ok(());
             }
-            state.done
+            if sabotaged("save-early") { state.read } else { state.done }
         };
         self.store()?.move_cursor(self.watched.scope, name, done)?;
         let mut state = self.state();
