@@ -6,7 +6,7 @@ use crate::scope::{Budget, unexpected, written};
 use crate::session::Session;
 use crate::store::request::{Action, Applied, Change, Request, Response};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope};
+use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope, Transaction};
 use std::sync::Arc;
 
 /// A call whose arguments were checked and that was not made yet.
@@ -96,7 +96,7 @@ impl<T: Send + 'static> Call<T> {
 }
 
 /// A panic of work must not leave anybody waiting.
-fn guarded<T>(work: Work<T>) -> Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::new(crate::ErrorKind::Io, "a bug in llmspell_state, please report it: a call failed unexpectedly"))
     })
@@ -146,6 +146,14 @@ impl Calls<'_> {
         }
         let key = key.to_owned();
         Ok(self.0.call(move |scope| scope.entry(&key)))
+    }
+
+    /// [`Scope::transaction`]; known at once unless another process has committed meanwhile.
+    pub fn transaction(self) -> Result<Call<Transaction>> {
+        if let Some(head) = self.0.store()?.peek_head() {
+            return Ok(Call::known(self.0.session(), Transaction::at(self.0, head)));
+        }
+        Ok(self.0.call(Scope::transaction))
     }
 
     /// [`Scope::set`].
@@ -236,7 +244,7 @@ impl Calls<'_> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps)] // what a response means
+#[allow(clippy::unnecessary_wraps, clippy::needless_pass_by_value)] // what a response means
 pub(crate) fn version(response: Response) -> Result<u64> {
     Ok(response.version.cast_unsigned())
 }

@@ -6,6 +6,8 @@ use crate::sync::AtomicBool;
 use crate::{Error, Result, StateConfig, fork};
 use std::fmt;
 use std::path::Path;
+#[cfg(feature = "tokio")]
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,13 +56,7 @@ fn registry() -> &'static Registry {
 impl Session {
     /// Opens a store as the settings say, or joins the opening that this process has already.
     pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
-        config.check()?;
-        // The store is shared with openings of other actors.
-        let actor = config.actor.take().map(Arc::from);
-        // The name that SQLite gives a database in memory.
-        if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
-            config.persistence_path = None;
-        }
+        let actor = prepare(&mut config)?;
         let Some(path) = &config.persistence_path else {
             return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, actor));
         };
@@ -81,6 +77,30 @@ impl Session {
         let store = Store::new(Box::new(engine), config)?;
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
         Ok(Self::new(store, actor))
+    }
+
+    /// Refuses settings other than those with which it was opened.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_config(&self, mut config: StateConfig) -> Result<()> {
+        self.store()?;
+        let actor = prepare(&mut config)?;
+        if let Some(path) = &config.persistence_path {
+            config.persistence_path = Some(file::resolve(path, &config)?);
+        }
+        let open = self.config();
+        let shown =
+            |path: &Option<PathBuf>| path.as_ref().map_or_else(|| "memory".into(), |path| path.display().to_string());
+        if config.persistence_path != open.persistence_path {
+            return Err(Error::invalid(format!(
+                "this state is open in {}, not in {}; open another one",
+                shown(&open.persistence_path),
+                shown(&config.persistence_path)
+            )));
+        }
+        if actor != self.actor {
+            return Err(Error::invalid("this state is open for another actor; open another one"));
+        }
+        check_same(open, &config)
     }
 
     /// One more session of a store.
@@ -156,6 +176,17 @@ impl Drop for Session {
         // Nobody is left to tell.
         let _ = self.close();
     }
+}
+
+/// Checks settings and brings them into the form in which they are compared; takes out the actor, since a store is shared with
+/// openings of others.
+fn prepare(config: &mut StateConfig) -> Result<Option<Arc<str>>> {
+    config.check()?;
+    // The name that SQLite gives a database in memory.
+    if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
+        config.persistence_path = None;
+    }
+    Ok(config.actor.take().map(Arc::from))
 }
 
 /// Two openings of one file must want the same.

@@ -40,15 +40,20 @@ struct Work {
 
 impl Transaction {
     pub(crate) fn begin(scope: &Scope) -> Result<Self> {
+        Ok(Self::at(scope, scope.store()?.head()?))
+    }
+
+    /// One that reads the state of a moment.
+    pub(crate) fn at(scope: &Scope, snapshot: Head) -> Self {
         let work = Work {
-            snapshot: scope.store()?.head()?,
+            snapshot,
             ended: None,
             keys: HashSet::new(),
             ranges: Vec::new(),
             writes: BTreeMap::new(),
             budget: Budget::default(),
         };
-        Ok(Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) })
+        Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {
@@ -157,6 +162,12 @@ impl Transaction {
             self.write(work, key, None)?;
         }
         Ok(existed)
+    }
+
+    /// Deletes a key when the transaction commits, whether it is there or not.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn delete_unread(&self, key: &str) -> Result<()> {
+        self.write(&mut *self.work()?, Key::parse(key)?, None).map(drop)
     }
 
     fn expect_version(&self, work: &mut Work, key: Key<'_>, expected: u64) -> Result<()> {
@@ -339,6 +350,12 @@ impl Transaction {
         work.check()?;
         work.end("rolled back");
         Ok(())
+    }
+
+    /// Whether it is of the same opening as a scope.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
+        Arc::ptr_eq(self.scope.session(), scope.session())
     }
 
     /// Ends the transaction if it has not ended, whatever became of its state.

@@ -2,6 +2,7 @@
 //!
 //! A watch reads the log page by page, so it never holds up a writer, and a slow consumer costs no memory.
 
+use crate::calls::guarded;
 use crate::change::Change;
 use crate::engine::Head;
 use crate::interrupt::Waiting;
@@ -10,7 +11,7 @@ use crate::session::Session;
 use crate::store::Store;
 use crate::store::pulse::Pulse;
 use crate::store::tail::Watched;
-use crate::{Result, Scope};
+use crate::{Error, Result, Scope};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc::sync_channel;
@@ -86,13 +87,20 @@ struct State {
     /// The stamp before a look at the log that found nothing more.
     seen: u64,
     /// Those who wait for a change without a thread of their own.
-    waiters: Vec<Ready>,
+    waiters: Vec<(Waiter, Ready)>,
+    next_waiter: u64,
     /// Somebody is on the way to answer them.
     filling: bool,
+    /// Waits for commits so far.
+    fills: u64,
     /// The wait for the next commit, while there is one.
     pulse: Option<u64>,
     closed: bool,
 }
+
+/// Names one who waits for a watch; see [`Watch::ready`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter(u64);
 
 /// Gets told that there is a change, that the watch is closed, or why it cannot go on.
 type Ready = Box<dyn FnOnce(Result<()>) + Send>;
@@ -174,7 +182,7 @@ impl Watch {
 
     /// The next change if it was fetched already. Asks nobody and waits for nobody.
     pub fn pop(&self) -> Option<Change> {
-        let mut state = self.0.state();
+        let mut state = self.0.own_state()?;
         if state.closed {
             return None;
         }
@@ -185,35 +193,62 @@ impl Watch {
     }
 
     /// Calls `then`, in another thread or at once, when [`Watch::pop`] has something to give, when the watch was closed, or with
-    /// the error that [`Watch::next`] would fail with.
-    pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
-        let mut state = self.0.state();
+    /// the error that [`Watch::next`] would fail with. Dropping the last watch drops `then` uncalled.
+    ///
+    /// Whoever does not want to wait any longer takes it back with [`Watch::forget`]; otherwise it stays until the next change.
+    pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) -> Waiter {
+        let Some(mut state) = self.0.own_state() else {
+            then(Err(Error::forked()));
+            return Waiter(u64::MAX);
+        };
+        let waiter = Waiter(state.next_waiter);
+        state.next_waiter += 1;
         if state.closed || !state.buffer.is_empty() {
             drop(state);
-            return then(Ok(()));
+            then(Ok(()));
+            return waiter;
         }
-        state.waiters.push(Box::new(then));
-        if !std::mem::replace(&mut state.filling, true) {
-            drop(state);
+        state.waiters.push((waiter, Box::new(then)));
+        let is_filling = std::mem::replace(&mut state.filling, true);
+        drop(state);
+        if !is_filling {
             Stream::fill(&self.0);
         }
+        waiter
+    }
+
+    /// Takes back a wait of [`Watch::ready`], if it was not answered before.
+    pub fn forget(&self, waiter: Waiter) {
+        let Some(mut state) = self.0.own_state() else { return };
+        let place = state.waiters.iter().position(|(other, _)| *other == waiter);
+        let forgotten = place.map(|place| state.waiters.swap_remove(place));
+        drop(state);
+        // What it holds may be the caller's.
+        drop(forgotten);
+    }
+
+    /// Refuses a state that was closed, and a fork.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.0.store().map(drop)
     }
 
     /// Whether [`Watch::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.0.state().closed
+        self.0.own_state().is_some_and(|state| state.closed)
     }
 
-    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken.
+    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken. 0 in a
+    /// fork.
     pub fn version(&self) -> u64 {
-        let state = self.0.state();
-        state.at.unwrap_or(state.done).version.cast_unsigned()
+        self.0.own_state().map_or(0, |state| state.at.unwrap_or(state.done).version.cast_unsigned())
     }
 
     /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
     ///
     /// Within a commit that is a point between commits: the last whole one.
     pub fn save(&self) -> Result<()> {
+        self.0.store()?;
         self.0.state().finish();
         self.0.keep()
     }
@@ -221,13 +256,15 @@ impl Watch {
     /// Ends the stream, for those who wait, too. A named watch keeps that it is done with all commits before the one that
     /// it is at.
     pub fn close(&self) -> Result<()> {
+        self.0.session.check_fork()?;
         let (waiters, pulse, was_closed) = {
             let mut state = self.0.state();
             state.buffer.clear();
             (std::mem::take(&mut state.waiters), state.pulse.take(), std::mem::replace(&mut state.closed, true))
         };
-        self.0.session.check_fork()?;
-        waiters.into_iter().for_each(|ready| ready(Ok(())));
+        for (_, ready) in waiters {
+            ready(Ok(()));
+        }
         if let (Some(pulse), Ok(store)) = (pulse, self.0.store()) {
             store.pulse.forget(pulse);
         }
@@ -248,6 +285,11 @@ impl State {
 impl Stream {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing in a fork, where a thread of the parent may hold it for ever.
+    fn own_state(&self) -> Option<MutexGuard<'_, State>> {
+        self.session.check_fork().is_ok().then(|| self.state())
     }
 
     fn store(&self) -> Result<&Arc<Store>> {
@@ -342,13 +384,28 @@ impl Stream {
     }
 
     fn fill_with(self: Arc<Self>, store: &Arc<Store>) {
-        match self.fetch() {
+        match guarded(|| self.fetch()) {
             Ok(false) => {
-                let (weak, seen) = (Arc::downgrade(&self), self.state().seen);
+                let (fill, seen) = {
+                    let mut state = self.state();
+                    state.fills += 1;
+                    (state.fills, state.seen)
+                };
+                let weak = Arc::downgrade(&self);
                 let again = Box::new(move || weak.upgrade().iter().for_each(Self::fill));
-                // What it was is of no use once it has been woken.
                 let pulse = Pulse::wait(store, seen, again);
-                self.state().pulse = Some(pulse);
+                {
+                    let mut state = self.state();
+                    // Once woken it is of no use, and what woke it may have begun the next wait.
+                    if state.fills == fill && state.filling {
+                        state.pulse = Some(pulse);
+                    }
+                }
+                // The end of the session wakes those who wait; whoever comes later has to look.
+                if let Err(error) = self.store() {
+                    store.pulse.forget(pulse);
+                    self.answer(&Err(error));
+                }
             }
             done => self.answer(&done.map(drop)),
         }
@@ -361,7 +418,7 @@ impl Stream {
             state.pulse = None;
             std::mem::take(&mut state.waiters)
         };
-        for ready in waiters {
+        for (_, ready) in waiters {
             ready(outcome.clone());
         }
     }
@@ -370,7 +427,7 @@ impl Stream {
 /// What a watch had not kept is told again.
 impl Drop for Stream {
     fn drop(&mut self) {
-        let pulse = self.state().pulse.take();
+        let pulse = self.own_state().and_then(|mut state| state.pulse.take());
         if let (Some(pulse), Ok(store)) = (pulse, self.store()) {
             store.pulse.forget(pulse);
         }

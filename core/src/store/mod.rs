@@ -6,7 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
 mod group;
-mod lane;
+pub(crate) mod lane;
 pub(crate) mod pulse;
 pub(crate) mod request;
 pub(crate) mod snapshot;
@@ -147,6 +147,14 @@ impl Store {
     pub(crate) fn head(&self) -> Result<Head> {
         self.refresh()?;
         Ok(*self.known())
+    }
+
+    /// The newest commit of any process, if that is known without waiting.
+    pub(crate) fn peek_head(&self) -> Option<Head> {
+        if self.engine.stamp() != self.seen.load(Ordering::Acquire) {
+            return None;
+        }
+        self.known.try_lock().ok().map(|known| *known)
     }
 
     /// The entry of a key as far as the cache can tell; the outer `None` says that it cannot.
