@@ -96,7 +96,7 @@ impl Watch {
                 return Ok(None);
             }
             let (tell, told) = oneshot::channel();
-            let waiter = self.ready(move |outcome| {
+            let waiter = self.wait(move |outcome| {
                 let _ = tell.send(outcome);
             });
             let waiting = Waiting { watch: self, waiter };

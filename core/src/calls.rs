@@ -6,7 +6,7 @@ use crate::scope::{Budget, unexpected, written};
 use crate::session::Session;
 use crate::store::request::{Action, Applied, Change, Request, Response};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope, Transaction};
+use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope, Transaction, Watch, WatchOptions};
 use std::sync::Arc;
 
 /// A call whose arguments were checked and that was not made yet.
@@ -54,8 +54,21 @@ impl<T: Send + 'static> Call<T> {
         Self::new(session, Step::Commit(request, meaning))
     }
 
+    pub(crate) fn work(session: &Arc<Session>, work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
+        Self::new(session, Step::Work(Box::new(work)))
+    }
+
     pub(crate) fn known(session: &Arc<Session>, answer: T) -> Self {
         Self::new(session, Step::Known(answer))
+    }
+
+    /// The answer where it is there already, and an error where there can be none; otherwise the call again.
+    pub fn now(self) -> Result<Result<T>, Self> {
+        match (self.session.store(), self.step) {
+            (Err(error), _) => Ok(Err(error)),
+            (Ok(_), Step::Known(answer)) => Ok(Ok(answer)),
+            (Ok(_), step) => Err(Self { session: Arc::clone(&self.session), step }),
+        }
     }
 
     /// Makes it and waits for the answer.
@@ -72,7 +85,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Makes it without waiting, and tells `then`, in another thread or at once. What `then` does should be quick: commits of
-    /// others wait for it.
+    /// others wait for it. It may make calls of its own, but must not close the state, since closing waits for it.
     pub fn then(self, then: impl FnOnce(Result<T>) + Send + 'static) {
         let store = match self.session.store() {
             Ok(store) => store,
@@ -115,7 +128,7 @@ impl Scope {
     /// Anything else that may ask the database, as a [`Call`]: `scope.call(|scope| scope.count("*"))`.
     pub fn call<T: Send + 'static>(&self, work: impl FnOnce(&Scope) -> Result<T> + Send + 'static) -> Call<T> {
         let scope = self.clone();
-        Call::new(self.session(), Step::Work(Box::new(move || work(&scope))))
+        Call::work(self.session(), move || work(&scope))
     }
 }
 
@@ -146,14 +159,6 @@ impl Calls<'_> {
         }
         let key = key.to_owned();
         Ok(self.0.call(move |scope| scope.entry(&key)))
-    }
-
-    /// [`Scope::transaction`]; known at once unless another process has committed meanwhile.
-    pub fn transaction(self) -> Result<Call<Transaction>> {
-        if let Some(head) = self.0.store()?.peek_head() {
-            return Ok(Call::known(self.0.session(), Transaction::at(self.0, head)));
-        }
-        Ok(self.0.call(Scope::transaction))
     }
 
     /// [`Scope::set`].
@@ -212,6 +217,23 @@ impl Calls<'_> {
             Applied::Cleared(count) => Ok(count),
             other => Err(unexpected(&other)),
         }))
+    }
+
+    /// [`Scope::transaction`]; known at once unless another process has committed.
+    pub fn transaction(self) -> Result<Call<Transaction>> {
+        if let Some(head) = self.0.store()?.peek_head() {
+            return Ok(Call::known(self.0.session(), Transaction::at(self.0, head)));
+        }
+        Ok(self.0.call(Scope::transaction))
+    }
+
+    /// [`Scope::watch`]; known at once where it begins now, has no name, and no other process has committed.
+    pub fn watch(self, options: impl Into<WatchOptions>) -> Result<Call<Watch>> {
+        let options = options.into().checked()?;
+        if let Some(watch) = Watch::from_now(self.0, &options)? {
+            return Ok(Call::known(self.0.session(), watch));
+        }
+        Ok(self.0.call(move |scope| scope.watch(options)))
     }
 
     /// Sets a key as [`Scope::modify`] does once its function has made a new value: only if it still has that version.

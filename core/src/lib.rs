@@ -74,6 +74,7 @@ pub use config::{StateConfig, SyncMode};
 pub use engine::Operation;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
+pub use fork::generation as fork_generation;
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 #[cfg(feature = "tokio")]

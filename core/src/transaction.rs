@@ -43,7 +43,7 @@ impl Transaction {
         Ok(Self::at(scope, scope.store()?.head()?))
     }
 
-    /// One that reads the state of a moment.
+    /// A transaction over the snapshot at which that commit was the newest.
     pub(crate) fn at(scope: &Scope, snapshot: Head) -> Self {
         let work = Work {
             snapshot,

@@ -2,7 +2,7 @@
 //!
 //! A watch reads the log page by page, so it never holds up a writer, and a slow consumer costs no memory.
 
-use crate::calls::guarded;
+use crate::calls::{Call, guarded};
 use crate::change::Change;
 use crate::engine::Head;
 use crate::interrupt::Waiting;
@@ -11,11 +11,12 @@ use crate::session::Session;
 use crate::store::Store;
 use crate::store::pulse::Pulse;
 use crate::store::tail::Watched;
-use crate::{Error, Result, Scope};
+use crate::sync::{Mutex, MutexGuard};
+use crate::{Result, Scope};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What to watch. The default is every key of the scope, from now on.
@@ -98,12 +99,27 @@ struct State {
     closed: bool,
 }
 
-/// Names one who waits for a watch; see [`Watch::ready`].
+/// Names one who waits for a watch; see [`Watch::wait`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiter(u64);
 
 /// Gets told that there is a change, that the watch is closed, or why it cannot go on.
 type Ready = Box<dyn FnOnce(Result<()>) + Send>;
+
+impl WatchOptions {
+    /// Refuses a pattern or a name that breaks the rules.
+    pub(crate) fn checked(self) -> Result<Self> {
+        self.parsed()?;
+        if let Some(name) = &self.name {
+            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
+        }
+        Ok(self)
+    }
+
+    fn parsed(&self) -> Result<Pattern> {
+        self.pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)
+    }
+}
 
 impl Scope {
     /// Watches the keys of this scope; those of its children are not part of it.
@@ -112,11 +128,9 @@ impl Scope {
     /// `Invalid` for a pattern or a name that breaks the rules, or a `since` beyond the newest commit.
     pub fn watch(&self, options: impl Into<WatchOptions>) -> Result<Watch> {
         let store = self.store()?;
-        let WatchOptions { pattern, since, name } = options.into();
-        let pattern = pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)?;
-        if let Some(name) = &name {
-            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
-        }
+        let options = options.into().checked()?;
+        let pattern = options.parsed()?;
+        let WatchOptions { since, name, .. } = options;
         let kept = name.as_ref().map_or(Ok(None), |name| store.cursor(self.id(), name))?;
         let start = match (kept, since) {
             (Some(kept), _) => kept,
@@ -127,10 +141,7 @@ impl Scope {
             // From now on nothing is missed, even if this process does not live to see a change.
             store.move_cursor(self.id(), name, start)?;
         }
-        let watched = Watched { scope: self.id(), pattern, since: start.seq };
-        let state = State { read: start, done: start, saved: start, ..State::default() };
-        let session = Arc::clone(self.session());
-        Ok(Watch(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) })))
+        Ok(Watch::new(self, pattern, name, start))
     }
 
     /// The named watches of this scope, sorted by their names.
@@ -146,6 +157,20 @@ impl Scope {
 }
 
 impl Watch {
+    fn new(scope: &Scope, pattern: Pattern, name: Option<String>, start: Head) -> Self {
+        let watched = Watched { scope: scope.id(), pattern, since: start.seq };
+        let state = State { read: start, done: start, saved: start, ..State::default() };
+        let session = Arc::clone(scope.session());
+        Self(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) }))
+    }
+
+    /// A watch that begins now, where that takes no look at the database.
+    pub(crate) fn from_now(scope: &Scope, options: &WatchOptions) -> Result<Option<Self>> {
+        let WatchOptions { since: None, name: None, .. } = options else { return Ok(None) };
+        let Some(head) = scope.store()?.peek_head() else { return Ok(None) };
+        Ok(Some(Self::new(scope, options.parsed()?, None, head)))
+    }
+
     /// The next change, waiting for it as long as it takes; `None` once the watch is closed.
     ///
     /// # Errors
@@ -182,7 +207,9 @@ impl Watch {
 
     /// The next change if it was fetched already. Asks nobody and waits for nobody.
     pub fn pop(&self) -> Option<Change> {
-        let mut state = self.0.own_state()?;
+        // [`Watch::ready`] tells why there is nothing.
+        self.0.store().ok()?;
+        let mut state = self.0.state();
         if state.closed {
             return None;
         }
@@ -195,12 +222,18 @@ impl Watch {
     /// Calls `then`, in another thread or at once, when [`Watch::pop`] has something to give, when the watch was closed, or with
     /// the error that [`Watch::next`] would fail with. Dropping the last watch drops `then` uncalled.
     ///
-    /// Whoever does not want to wait any longer takes it back with [`Watch::forget`]; otherwise it stays until the next change.
-    pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) -> Waiter {
-        let Some(mut state) = self.0.own_state() else {
-            then(Err(Error::forked()));
+    /// It stays until then: whoever may give up waiting uses [`Watch::wait`].
+    pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        self.wait(then);
+    }
+
+    /// [`Watch::ready`] for whoever may give up waiting: what it answers takes the wait back.
+    pub fn wait(&self, then: impl FnOnce(Result<()>) + Send + 'static) -> Waiter {
+        if let Err(error) = self.0.store() {
+            then(Err(error));
             return Waiter(u64::MAX);
-        };
+        }
+        let mut state = self.0.state();
         let waiter = Waiter(state.next_waiter);
         state.next_waiter += 1;
         if state.closed || !state.buffer.is_empty() {
@@ -217,9 +250,12 @@ impl Watch {
         waiter
     }
 
-    /// Takes back a wait of [`Watch::ready`], if it was not answered before.
+    /// Takes back a wait of [`Watch::wait`], if it was not answered before.
     pub fn forget(&self, waiter: Waiter) {
-        let Some(mut state) = self.0.own_state() else { return };
+        if self.0.session.check_fork().is_err() {
+            return;
+        }
+        let mut state = self.0.state();
         let place = state.waiters.iter().position(|(other, _)| *other == waiter);
         let forgotten = place.map(|place| state.waiters.swap_remove(place));
         drop(state);
@@ -235,20 +271,30 @@ impl Watch {
 
     /// Whether [`Watch::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.0.own_state().is_some_and(|state| state.closed)
+        // In a fork the lock may be held by a thread of the parent, for ever.
+        self.0.session.check_fork().is_ok() && self.0.state().closed
     }
 
-    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken. 0 in a
-    /// fork.
+    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken; 0 in a
+    /// fork of the process that opened the state.
     pub fn version(&self) -> u64 {
-        self.0.own_state().map_or(0, |state| state.at.unwrap_or(state.done).version.cast_unsigned())
+        if self.0.session.check_fork().is_err() {
+            return 0;
+        }
+        let state = self.0.state();
+        state.at.unwrap_or(state.done).version.cast_unsigned()
+    }
+
+    /// The name under which the store keeps how far it has come.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
     /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
     ///
     /// Within a commit that is a point between commits: the last whole one.
     pub fn save(&self) -> Result<()> {
-        self.0.store()?;
+        self.0.session.check_fork()?;
         self.0.state().finish();
         self.0.keep()
     }
@@ -272,6 +318,31 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Fetches what was committed already, as a call that need not be waited for; says whether [`Watch::pop`] has something
+    /// to give, or the watch is closed.
+    pub fn fetch_call(&self) -> Call<bool> {
+        let watch = self.clone();
+        Call::work(&self.0.session, move || watch.0.fetch())
+    }
+
+    /// [`Watch::save`] as a call that need not be waited for.
+    pub fn save_call(&self) -> Call<()> {
+        let watch = self.clone();
+        Call::work(&self.0.session, move || watch.save())
+    }
+
+    /// [`Watch::close`] without waiting: tells `then` how it went, in another thread or at once.
+    pub fn close_then(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let watch = self.clone();
+        match self.0.store() {
+            Ok(store) if self.0.name.is_some() => store.defer(Box::new(move |_| then(guarded(|| watch.close())))),
+            // Nothing is to be kept.
+            _ => then(self.close()),
+        }
+    }
+}
+
 impl State {
     /// The consumer is done with the commit that it was at.
     fn finish(&mut self) {
@@ -285,11 +356,6 @@ impl State {
 impl Stream {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nothing in a fork, where a thread of the parent may hold it for ever.
-    fn own_state(&self) -> Option<MutexGuard<'_, State>> {
-        self.session.check_fork().is_ok().then(|| self.state())
     }
 
     fn store(&self) -> Result<&Arc<Store>> {
@@ -427,7 +493,7 @@ impl Stream {
 /// What a watch had not kept is told again.
 impl Drop for Stream {
     fn drop(&mut self) {
-        let pulse = self.own_state().and_then(|mut state| state.pulse.take());
+        let pulse = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).pulse.take();
         if let (Some(pulse), Ok(store)) = (pulse, self.store()) {
             store.pulse.forget(pulse);
         }

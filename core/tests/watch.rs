@@ -2,6 +2,7 @@
 
 use llmspell_state_persistence::{Change, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -118,6 +119,46 @@ fn a_watch_that_nobody_waits_for_tells_when_there_is_something() {
     ready(&watch);
     state.close().unwrap();
     assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_wait_that_is_taken_back_leaves_nothing_behind() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch("*").unwrap();
+    let held = Arc::new(());
+    for _ in 0..1_000 {
+        let holds = Arc::clone(&held);
+        let waiter = watch.wait(move |_| drop(holds));
+        watch.forget(waiter);
+    }
+    assert_eq!(Arc::strong_count(&held), 1);
+    // Those who still wait are told.
+    let (tell, told) = channel();
+    let gone = watch.wait(|_| panic!("it was taken back"));
+    watch.ready(move |outcome| tell.send(outcome).unwrap());
+    watch.forget(gone);
+    state.set("a", 1).unwrap();
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    // One that was told already, or is of no watch, takes back nothing.
+    watch.forget(gone);
+    assert_eq!(watch.pop().unwrap().key, "a");
+}
+
+#[test]
+fn an_opening_that_ends_tells_who_waits_while_another_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let stays = State::open(&path).unwrap();
+    for _ in 0..200 {
+        let ends = State::open(&path).unwrap();
+        let watch = ends.watch("*").unwrap();
+        let (tell, told) = channel();
+        watch.ready(move |outcome| tell.send(outcome).unwrap());
+        // While the wait begins.
+        ends.close().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+    stays.set("a", 1).unwrap();
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::transaction::{Begun, StateTransaction, TransactionId};
 use super::{StateManager, transaction};
 use crate::retry::Retry;
-use crate::store::lane;
 use crate::{Error, ErrorKind, Result, Scope, State, StateConfig, limits};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -45,7 +44,7 @@ impl PersistentStateManager {
     /// # Errors
     /// As [`State::with_config`].
     pub async fn new(config: StateConfig) -> Result<Self> {
-        let state = elsewhere(move || State::with_config(config)).await?;
+        let state = told(|tell| State::open_then(config, tell)).await?;
         Ok(Self { scope: (*state).clone(), state, begun: Arc::default() })
     }
 
@@ -59,8 +58,7 @@ impl PersistentStateManager {
     ///
     /// Dropping the last handle closes too, but makes the thread that drops it wait, and cannot tell about a failure.
     pub async fn close(&self) -> Result<()> {
-        let state = self.state.clone();
-        elsewhere(move || state.close()).await
+        told(|tell| self.state.close_then(tell)).await
     }
 
     /// See [`StateManager::initialize`].
@@ -199,17 +197,20 @@ impl StateManager for PersistentStateManager {
     }
 }
 
-/// Runs what waits for the disk, and has no open store to do it, in a thread of its own. It goes on when nobody awaits it any more.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Awaits what is told to a callback.
+async fn told<T: Send + 'static>(start: impl FnOnce(Tell<T>)) -> Result<T> {
     let (tell, told) = oneshot::channel();
-    let started = lane::start("llmspell-opener", move || {
-        let _ = tell.send(work());
-    });
-    started.map_err(|e| Error::new(ErrorKind::Io, "a thread could not be started").with_source(e))?;
+    start(Box::new(move |outcome| {
+        // Whoever gave up waiting is told nothing.
+        let _ = tell.send(outcome);
+    }));
     told.await.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::Io,
-            "a bug in llmspell_state, please report it: opening or closing failed unexpectedly",
+            "a bug in llmspell_state, please report it: nobody told how opening or closing went",
         ))
     })
 }
+
+/// The callback.
+type Tell<T> = Box<dyn FnOnce(Result<T>) + Send>;

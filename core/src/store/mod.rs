@@ -149,12 +149,12 @@ impl Store {
         Ok(*self.known())
     }
 
-    /// The newest commit of any process, if that is known without waiting.
+    /// The newest commit of any process, if it is known without asking the database.
     pub(crate) fn peek_head(&self) -> Option<Head> {
-        if self.engine.stamp() != self.seen.load(Ordering::Acquire) {
-            return None;
-        }
-        self.known.try_lock().ok().map(|known| *known)
+        // Before the head: whoever has seen a commit acknowledged finds a head that has it.
+        let stamp = self.engine.stamp();
+        let known = self.known.try_lock().ok()?;
+        (self.seen.load(Ordering::Acquire) == stamp).then_some(*known)
     }
 
     /// The entry of a key as far as the cache can tell; the outer `None` says that it cannot.
