@@ -1,6 +1,6 @@
 //! Watching changes.
 
-use llmspell_state_persistence::{Change, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
+use llmspell_state_persistence::{Change, Document, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NONE: Duration = Duration::from_millis(30);
 
 fn value(change: &Change) -> Value {
-    change.value.as_ref().map_or(Value::Null, |value| value.to_value())
+    change.value.as_ref().map_or(Value::Null, Document::to_value)
 }
 
 /// Every change that is there by now.
@@ -33,7 +33,7 @@ fn every_change_is_told_once_in_order_with_what_it_was() {
     let seen: Vec<_> = told
         .iter()
         .map(|change| {
-            let old = change.old.as_ref().map(|old| old.to_value());
+            let old = change.old.as_ref().map(Document::to_value);
             (&*change.key, change.operation, value(change), old, change.ends_commit)
         })
         .collect();
@@ -56,12 +56,10 @@ fn watching_from_a_version_tells_what_came_after_it() {
     let state = State::in_memory().unwrap();
     let versions: Vec<u64> = (0..3_000).map(|n| state.set_many([("x", n), ("y", n)]).unwrap()).collect();
     for since in [0, 1, 2, 1_500, 2_998, 2_999, 3_000] {
-        let watch = state.watch(WatchOptions { since: Some(since), ..WatchOptions::default() }).unwrap();
+        let watch = state.watch(WatchOptions { since: Some(since as u64), ..WatchOptions::default() }).unwrap();
         let told = all(&watch);
-        assert_eq!(told.len() as u64, 2 * (3_000 - since));
-        assert!(
-            told.iter().zip(versions.iter().skip(since as usize).flat_map(|v| [v, v])).all(|(c, v)| c.version == *v)
-        );
+        assert_eq!(told.len(), 2 * (3_000 - since));
+        assert!(told.iter().zip(versions.iter().skip(since).flat_map(|v| [v, v])).all(|(c, v)| c.version == *v));
         assert!(told.chunks(2).all(|commit| !commit[0].ends_commit && commit[1].ends_commit));
     }
     let beyond = state.watch(WatchOptions { since: Some(3_001), ..WatchOptions::default() });
