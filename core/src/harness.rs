@@ -204,9 +204,10 @@ mod absent {
         None
     }
 
+    /// A model knows all its threads.
     #[inline]
     pub(crate) fn one_thread() -> bool {
-        false
+        cfg!(models)
     }
 
     #[inline]

@@ -2,8 +2,8 @@
 
 use super::{Store, lane};
 use crate::harness::{self, sabotaged};
-use crate::sync::{Condvar, Mutex, MutexGuard};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;

@@ -2,4 +2,5 @@
 
 pub mod contract;
 pub mod forms;
+mod surface;
 mod verbs;
