@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A map, the watch that feeds it, and what the map was after each commit: a named watch goes on from one of them.
-pub struct Replica {
-    pub scope: usize,
+pub(crate) struct Replica {
+    pub(crate) scope: usize,
     name: Option<String>,
     watch: Watch,
     keys: Keys,
@@ -19,13 +19,13 @@ pub struct Replica {
 
 impl Replica {
     /// Follows a new scope.
-    pub fn new(state: &State, scope: usize, name: Option<String>) -> Self {
+    pub(crate) fn new(state: &State, scope: usize, name: Option<String>) -> Self {
         let watch = handle(state, scope).watch(WatchOptions { name: name.clone(), ..WatchOptions::default() }).unwrap();
         Self { scope, name, watch, keys: Keys::new(), version: 0, past: BTreeMap::from([(0, Keys::new())]) }
     }
 
     /// Takes everything that there is; then the map is what the scope is.
-    pub fn follow(&mut self, scope: &Keys, save: bool) -> Result<(), TestCaseError> {
+    pub(crate) fn follow(&mut self, scope: &Keys, save: bool) -> Result<(), TestCaseError> {
         while let Some(change) = self.watch.next_timeout(Duration::ZERO).unwrap() {
             self.take(&change)?;
         }
@@ -52,7 +52,7 @@ impl Replica {
     }
 
     /// Goes on after the store was closed, or its process killed.
-    pub fn open(&mut self, state: &State) -> Result<(), TestCaseError> {
+    pub(crate) fn open(&mut self, state: &State) -> Result<(), TestCaseError> {
         let scope = handle(state, self.scope);
         if let Some(name) = &self.name {
             let kept = scope.named_watches().unwrap().into_iter().find(|watch| watch.name == *name);
