@@ -1,7 +1,7 @@
 //! A map that follows a scope by nothing but what a watch tells.
 
 use super::{Keys, handle};
-use llmspell_state_persistence::{Change, Operation, State, Watch, WatchOptions};
+use llmspell_state_persistence::{Change, Document, Operation, State, Watch, WatchOptions};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Replica {
             (Operation::Delete, None) => self.keys.remove(&change.key),
             _ => return Err(TestCaseError::fail("a deletion with a value, or none without")),
         };
-        prop_assert_eq!(old, change.old.as_ref().map(|old| old.to_value()), "the old value of {}", &change.key);
+        prop_assert_eq!(old, change.old.as_ref().map(Document::to_value), "the old value of {}", &change.key);
         if change.ends_commit {
             self.version = change.version;
             self.past.insert(change.version, self.keys.clone());
