@@ -43,7 +43,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("read-two-snapshots", "linear"),
     ("forget-to-wake", "models"),
     ("forget-to-lead", "models"),
-    ("forget-at-closing", "kills"),
+    ("forget-at-closing", "watch"),
     ("watch-skips-a-row", "watch"),
     ("commit-told-in-parts", "watch"),
     ("save-early", "watch"),

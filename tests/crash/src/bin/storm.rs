@@ -77,10 +77,10 @@ impl Posts {
         Self { most, under_way: Arc::default(), made: Arc::default() }
     }
 
-    /// Waits until there are fewer than the most.
-    fn wait(&self) {
+    /// Waits until there are fewer than so many, or none.
+    fn wait(&self, most: usize) {
         let under_way = self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |under_way: &mut usize| *under_way > 0 && *under_way >= self.most;
+        let full = |under_way: &mut usize| *under_way > 0 && *under_way >= most;
         drop(self.under_way.1.wait_while(under_way, full).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -118,7 +118,8 @@ fn failure(error: &Error) -> String {
 
 /// Does one operation, or has it done, telling before and after.
 fn step(state: &State, posts: &Posts, slot: &str, operation: &str, words: &[&str]) -> Result<()> {
-    posts.wait();
+    // Where a watch is kept does not stand in the queue of commits, and would be told before those that do.
+    posts.wait(if operation == "follow" { 0 } else { posts.most });
     say(&format!("a {slot}"));
     let name = format!("s{slot}");
     if !posts.is_next() || !can_post(operation) {
@@ -285,6 +286,8 @@ fn work(script: &str) -> Result<()> {
     if slots.len() < 2 {
         for (number, (slot, operation, words)) in operations.iter().enumerate() {
             if every > 0 && number % every == 0 {
+                // Closing the file in the middle of a commit of this process would drop the lock that keeps others from writing.
+                worker.posts.wait(0);
                 peek(path);
             }
             worker.run(slot, operation, words)?;

@@ -1,14 +1,14 @@
 //! A map that follows a scope by nothing but what a watch tells.
 
 use super::{Keys, handle};
-use llmspell_state_persistence::{Change, Operation, State, Watch, WatchOptions};
+use llmspell_state_persistence::{Change, Document, Operation, State, Watch, WatchOptions};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A map, the watch that feeds it, and what the map was after each commit: a named watch goes on from one of them.
-pub struct Replica {
-    pub scope: usize,
+pub(crate) struct Replica {
+    pub(crate) scope: usize,
     name: Option<String>,
     watch: Watch,
     keys: Keys,
@@ -19,13 +19,13 @@ pub struct Replica {
 
 impl Replica {
     /// Follows a new scope.
-    pub fn new(state: &State, scope: usize, name: Option<String>) -> Self {
+    pub(crate) fn new(state: &State, scope: usize, name: Option<String>) -> Self {
         let watch = handle(state, scope).watch(WatchOptions { name: name.clone(), ..WatchOptions::default() }).unwrap();
         Self { scope, name, watch, keys: Keys::new(), version: 0, past: BTreeMap::from([(0, Keys::new())]) }
     }
 
     /// Takes everything that there is; then the map is what the scope is.
-    pub fn follow(&mut self, scope: &Keys, save: bool) -> Result<(), TestCaseError> {
+    pub(crate) fn follow(&mut self, scope: &Keys, save: bool) -> Result<(), TestCaseError> {
         while let Some(change) = self.watch.next_timeout(Duration::ZERO).unwrap() {
             self.take(&change)?;
         }
@@ -43,7 +43,7 @@ impl Replica {
             (Operation::Delete, None) => self.keys.remove(&change.key),
             _ => return Err(TestCaseError::fail("a deletion with a value, or none without")),
         };
-        prop_assert_eq!(old, change.old.as_ref().map(|old| old.to_value()), "the old value of {}", &change.key);
+        prop_assert_eq!(old, change.old.as_ref().map(Document::to_value), "the old value of {}", &change.key);
         if change.ends_commit {
             self.version = change.version;
             self.past.insert(change.version, self.keys.clone());
@@ -52,7 +52,7 @@ impl Replica {
     }
 
     /// Goes on after the store was closed, or its process killed.
-    pub fn open(&mut self, state: &State) -> Result<(), TestCaseError> {
+    pub(crate) fn open(&mut self, state: &State) -> Result<(), TestCaseError> {
         let scope = handle(state, self.scope);
         if let Some(name) = &self.name {
             let kept = scope.named_watches().unwrap().into_iter().find(|watch| watch.name == *name);

@@ -1,8 +1,8 @@
 //! Every public operation that may touch the disk, each with what it needs and what it answers.
 
 use llmspell_state_persistence::{
-    Call, Change, Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction, Watch,
-    WatchOptions,
+    Call, Change, Document, Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction,
+    Watch, WatchOptions,
 };
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -56,8 +56,8 @@ fn told(change: &Change) -> Value {
         version,
         key,
         operation.name(),
-        value.as_ref().map(|v| v.text()),
-        old.as_ref().map(|v| v.text()),
+        value.as_ref().map(Document::text),
+        old.as_ref().map(Document::text),
         ends_commit
     ])
 }

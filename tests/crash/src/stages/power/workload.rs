@@ -254,8 +254,12 @@ impl Operation {
         };
         match self {
             Self::Open => drop(model.entry(String::new()).or_default()),
-            Self::Close | Self::Checkpoint(_) | Self::Killed(..) => {}
-            Self::Watch(..) | Self::Follow(..) | Self::Forget(..) => {}
+            Self::Close
+            | Self::Checkpoint(_)
+            | Self::Killed(..)
+            | Self::Watch(..)
+            | Self::Follow(..)
+            | Self::Forget(..) => {}
             Self::Post(path, key, text) => set(path, key, Arc::clone(text)),
             Self::Scope(path) => drop(model.entry(path.clone()).or_default()),
             Self::Set(path, pairs) => {

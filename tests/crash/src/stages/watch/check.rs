@@ -163,7 +163,7 @@ mod tests {
     const ALL: [&str; 4] = ["c 1 a set 1 - - 1", "c 2 a set 2 1 - 0", "c 2 b set 3 - - 1", "c 3 a set 4 2 - 1"];
 
     fn compare(start: Start, lives: &[&[&str]]) -> Result<u64, String> {
-        let lives = lives.iter().map(|lines| lines.iter().map(|line| format!("{line}\n")).collect()).collect();
+        let lives = lives.iter().map(|lines| lines.iter().flat_map(|line| [*line, "\n"]).collect()).collect();
         log().compare(&orders(start), &Stream { lives, restarts: 0 }, 0).map_err(|failure| failure.to_string())
     }
 
