@@ -33,6 +33,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("no-page-check", "damage"),
     ("no-mark", "damage"),
     ("no-guard", "processes"),
+    ("no-turn", "processes"),
     ("log-removed-anyway", "removal"),
     ("no-sync", "power"),
     ("mark-early", "power"),

@@ -286,8 +286,7 @@ fn work(script: &str) -> Result<()> {
     if slots.len() < 2 {
         for (number, (slot, operation, words)) in operations.iter().enumerate() {
             if every > 0 && number % every == 0 {
-                // Closing the file in the middle of a commit of this process would drop the lock that keeps others from writing.
-                worker.posts.wait(0);
+                // Also in the middle of a commit of this process, whose locks that takes away.
                 peek(path);
             }
             worker.run(slot, operation, words)?;
