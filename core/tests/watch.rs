@@ -200,3 +200,19 @@ fn bad_names_and_patterns_of_watches_are_refused() {
         assert!(error.message().contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_watch_is_fetched_saved_and_closed_by_calls() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    assert!(!watch.fetch_call().wait().unwrap());
+    state.set("a", 1).unwrap();
+    assert!(watch.fetch_call().wait().unwrap());
+    assert_eq!(watch.pop().unwrap().key, "a");
+    watch.save_call().wait().unwrap();
+    assert_eq!((state.named_watches().unwrap()[0].version, watch.name()), (1, Some("w")));
+    let (tell, told) = channel();
+    watch.close_then(move |closed| tell.send(closed).unwrap());
+    told.recv().unwrap().unwrap();
+    assert!(watch.is_closed() && watch.fetch_call().wait().unwrap() && watch.pop().is_none());
+}

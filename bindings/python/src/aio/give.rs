@@ -45,7 +45,7 @@ pub(super) fn found(py: Python<'_>, found: Found) -> Given<'_> {
 }
 
 pub(super) fn entry(py: Python<'_>, found: Found) -> Given<'_> {
-    found.map_or_else(|| nothing(py, ()), |found| entry::to_py(py, &found))
+    found.map_or_else(|| nothing(py, ()), |found| entry::fields(py, &found))
 }
 
 pub(super) fn existence(py: Python<'_>, found: Found) -> Given<'_> {
