@@ -243,10 +243,6 @@ class Completions:
     below a frame of this library: where the interpreter ends, CPython before 3.14 ends other threads that ask for it again by
     unwinding their stacks, which must not meet Rust.
     """
-    def __len__(self, /) -> int:
-        """
-        How many calls have not ended.
-        """
     def __new__(cls, /, event_loop: "asyncio.AbstractEventLoop") -> Completions:
         """
         Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
@@ -255,15 +251,20 @@ class Completions:
         """
         What becomes readable when there is something to pop.
         """
+    @property
+    def pending(self, /) -> int:
+        """
+        How many calls have not ended.
+        """
     def pop(self, /) -> "tuple[asyncio.Future[typing.Any], typing.Any, BaseException | None] | None":
         """
         A future whose call has ended, its result, and what the call failed with; `None` when there is none now. Futures that
         are done already, since whoever waited was cancelled, are left out.
         """
     @staticmethod
-    def running() -> "Completions | None":
+    def running(event_loop: "asyncio.AbstractEventLoop") -> "Completions | None":
         """
-        Those of the loop that runs in this thread, if it has any.
+        Those of a loop that runs in this thread, if it has any.
         """
 
 @final
