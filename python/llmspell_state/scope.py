@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import _native
+from .entry import Entry
 from .mapping import StateMapping
 from .transaction import Transaction
 from .watch import Watch
@@ -20,6 +21,11 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
     """
 
     __slots__ = ()
+
+    def entry(self, key: str) -> Entry | None:
+        """The value of a key with its version and times, or ``None`` when it is missing."""
+        fields = super().entry(key)
+        return None if fields is None else Entry._from_store(*fields)
 
     def scope(self, name: str) -> Scope:
         """The scope of this name inside this one."""

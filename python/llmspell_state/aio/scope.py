@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from .. import _native
 from ..errors import ConflictError
+from .loop import later
 from .transaction import Transaction
 from .verbs import Hook, Verbs, check_function, fresh, outcome
 from .watch import Watch
@@ -38,11 +39,11 @@ class Scope(Verbs):
         With ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        return await self._handle.set(key, value, if_version, default or self._default)
+        return await later(self._handle.set, key, value, if_version, default or self._default)
 
     async def set_many(self, mapping: Mapping[str, Any]) -> int:
         """Stores all members of a mapping in one commit and returns its version."""
-        return await self._handle.set_many(mapping, self._default)
+        return await later(self._handle.set_many, mapping, self._default)
 
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn`` makes of the current one, and returns the new value.
@@ -57,7 +58,7 @@ class Scope(Verbs):
             current, version = (fresh(default), 0) if entry is None else (entry.value, entry.version)
             new = await outcome(fn(current))
             try:
-                return await self._handle.swap(key, new, version, self._default)
+                return await later(self._handle.swap, key, new, version, self._default)
             except ConflictError:
                 if (pause := retry.pause()) is None:
                     raise
@@ -65,11 +66,11 @@ class Scope(Verbs):
 
     async def scope(self, name: str) -> Scope:
         """The scope of this name inside this one."""
-        return Scope._of(await self._handle.scope(name), self._default)
+        return Scope._of(await later(self._handle.scope, name), self._default)
 
     async def scopes(self) -> list[str]:
         """The names of the scopes inside this one, sorted."""
-        return await self._handle.scopes()
+        return await later(self._handle.scopes)
 
     @property
     def name(self) -> str:
@@ -122,15 +123,15 @@ class Scope(Verbs):
 
         ``async for`` takes it as it is. To be sure that it has begun before something is written, enter or await it.
         """
-        return Watch(self._handle.watch(pattern, since, name))
+        return Watch(later(self._handle.watch, pattern, since, name))
 
     async def named_watches(self) -> dict[str, int]:
         """The names of this scope's watches that the store keeps, and the versions that they are done with."""
-        return await self._handle.named_watches()
+        return await later(self._handle.named_watches)
 
     async def forget_watch(self, name: str) -> bool:
         """Forgets how far a named watch has come, and says whether there was one of this name."""
-        return await self._handle.forget_watch(name)
+        return await later(self._handle.forget_watch, name)
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import AsyncIterator
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import _native
+from .loop import later
 
 _T = TypeVar("_T")
 _UNKNOWN: Final = object()
@@ -24,7 +26,7 @@ class _Pages(Protocol):
     """A listing under way."""
 
     def next(self, unknown: object) -> Any: ...
-    def fill(self) -> Any: ...
+    def fill(self, to: _native.Completions, future: Future[None]) -> None: ...
 
 
 class Listing(AsyncIterator[_T]):
@@ -43,7 +45,7 @@ class Listing(AsyncIterator[_T]):
             found: _T = self._pages.next(_UNKNOWN)
             if found is not _UNKNOWN:
                 return found
-            await self._pages.fill()
+            await later(self._pages.fill)
 
 
 class View(Generic[_T]):

@@ -10,6 +10,7 @@ use std::sync::Arc;
 type Given<'py> = PyResult<Bound<'py, PyAny>>;
 type Found = Option<Arc<Entry>>;
 
+#[allow(clippy::unnecessary_wraps)] // one of several
 pub(super) fn nothing<T>(py: Python<'_>, _: T) -> Given<'_> {
     Ok(py.None().into_bound(py))
 }
@@ -45,7 +46,7 @@ pub(super) fn found(py: Python<'_>, found: Found) -> Given<'_> {
 }
 
 pub(super) fn entry(py: Python<'_>, found: Found) -> Given<'_> {
-    found.map_or_else(|| nothing(py, ()), |found| entry::to_py(py, &found))
+    found.map_or_else(|| nothing(py, ()), |found| entry::fields(py, &found))
 }
 
 pub(super) fn existence(py: Python<'_>, found: Found) -> Given<'_> {
