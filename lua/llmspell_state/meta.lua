@@ -27,7 +27,7 @@
 ---| "CommitUnknown"    # the commit may or may not have happened: read the key again
 ---| "Panic"            # a bug in this library
 
----What a failed call raises. One that ended a task has the field `traceback`. `tostring(e)` and `..` make text of it; match on `kind`, the message is for people.
+---What a failed call raises. `tostring(e)` and `..` make text of it; match on `kind`, the message is for people.
 ---@class llmspell_state.Error
 ---@field kind llmspell_state.ErrorKind
 ---@field message string
@@ -350,7 +350,7 @@ function module.run(f, ...) end
 ---@return llmspell_state.Task
 function module.spawn(f, ...) end
 
----Waits for all, and answers the first result of each; the results of a single one are `task:join()`.
+---Waits for all, and answers the first result of each; `task:join()` answers all of one.
 ---@param ... llmspell_state.Future|function
 ---@return any ...
 function module.join(...) end

@@ -284,7 +284,8 @@ end
 function VERBS.changes(_, watch)
   local changes = {}
   for change in function() return watch:next(0.05) end do
-    changes[#changes + 1] = State.array { change.key, change.operation, result(change.value), result(change.old), change.ends_commit }
+    local value, old = result(change.value), result(change.old)
+    changes[#changes + 1] = State.array { change.key, change.operation, value, old, change.ends_commit }
   end
   return State.array(changes)
 end
