@@ -1,5 +1,6 @@
 --- The methods of handles that do not block: as futures, and in tasks by yielding.
 local native = require "llmspell_state.native"
+if native.kept.methods then return native.kept.methods end
 local futures = require "llmspell_state.futures"
 local tasks = require "llmspell_state.tasks"
 
@@ -8,6 +9,7 @@ local later, raise, now = native.later, native.raise, native.now
 local current, outcome, of_call = tasks.current, tasks.outcome, futures.of_call
 
 local methods = {}
+native.kept.methods = methods
 
 --- Verbs that are one call, by the class that has them.
 local DATA = {
@@ -124,9 +126,12 @@ local function next_change(self, timeout)
   return change
 end
 
---- A function of the task that does what the method would.
-local function in_task(method)
-  return function(self, ...) return tasks.public.spawn(method, self, ...) end
+--- A task that does what the method would.
+local function in_task(verb, method)
+  return function(self, ...)
+    later.check_handle(self, verb)
+    return tasks.public.spawn(method, self, ...)
+  end
 end
 
 --- Gives every class its futures: `set_async` and so on.
@@ -141,7 +146,7 @@ function methods.add_futures()
     end
   end
   local function listing(verb, pack)
-    return in_task(function(self, select)
+    return in_task(verb, function(self, select)
       local items = {}
       for key, value in self[verb](self, select) do items[#items + 1] = pack(key, value) end
       return items
@@ -152,12 +157,17 @@ function methods.add_futures()
     function own.get_async(self, key, default)
       return of_call(later.get(self, key)):with_default(default)
     end
-    own.modify_async = in_task(function(self, ...) return self:modify(...) end)
+    own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end)
     own.keys_async = listing("keys", function(key) return key end)
     own.items_async = listing("items", function(key, value) return { key, value } end)
-    if own.transact then own.transact_async = in_task(function(self, ...) return self:transact(...) end) end
+    if own.transact then
+      own.transact_async = in_task("transact", function(self, ...) return self:transact(...) end)
+    end
   end
-  native.classes.Watch.methods.next_async = in_task(function(self, ...) return self:next(...) end)
+  function native.classes.Watch.methods.next_async(self, ...)
+    later.check_watch(self)
+    return tasks.public.spawn(function(...) return self:next(...) end, ...)
+  end
 end
 
 --- Makes every method wait by yielding where it can.
