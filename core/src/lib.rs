@@ -35,6 +35,7 @@ pub mod harness;
 #[cfg(not(feature = "harness"))]
 #[allow(unreachable_pub)]
 mod harness;
+mod history;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod inside;
@@ -45,6 +46,7 @@ mod listing;
 #[cfg(models)]
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
+mod origin;
 mod retry;
 mod scope;
 mod session;
@@ -62,8 +64,10 @@ pub use config::{StateConfig, SyncMode};
 pub use engine::Operation;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
+pub use history::{Difference, Differences, Moment, Revision, Undo, Undone, View};
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
+pub use origin::Origin;
 pub use retry::Retry;
 pub use scope::Scope;
 pub use state::State;

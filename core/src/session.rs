@@ -3,7 +3,7 @@
 use crate::engine::sqlite::{Sqlite, file};
 use crate::store::Store;
 use crate::sync::AtomicBool;
-use crate::{Error, Result, StateConfig, fork};
+use crate::{Error, Origin, Result, StateConfig, fork};
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Session {
     store: Arc<Store>,
     /// Who makes the changes of this opening.
-    actor: Option<Arc<str>>,
+    origin: Option<Arc<Origin>>,
     closed: AtomicBool,
 }
 
@@ -56,13 +56,14 @@ impl Session {
     pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
         config.check()?;
         // The store is shared with openings of other actors.
-        let actor = config.actor.take().map(Arc::from);
+        let actor = config.actor.take();
+        let origin = actor.map(|actor| Arc::new(Origin { actor: Some(actor), ..Origin::default() }));
         // The name that SQLite gives a database in memory.
         if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
             config.persistence_path = None;
         }
         let Some(path) = &config.persistence_path else {
-            return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, actor));
+            return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, origin));
         };
         let path = file::resolve(path, &config)?;
         config.persistence_path = Some(path.clone());
@@ -73,19 +74,19 @@ impl Session {
         {
             check_same(open.store.config(), &config)?;
             open.sessions += 1;
-            return Ok(Self::new(Arc::clone(&open.store), actor));
+            return Ok(Self::new(Arc::clone(&open.store), origin));
         }
         let engine = Sqlite::open(Some(&path), &config)?;
         let file = file::identify(&path)?
             .ok_or_else(|| Error::closed("the store, whose file was removed while it was opened,"))?;
         let store = Store::new(Box::new(engine), config)?;
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
-        Ok(Self::new(store, actor))
+        Ok(Self::new(store, origin))
     }
 
     /// One more session of a store.
-    pub(crate) fn new(store: Arc<Store>, actor: Option<Arc<str>>) -> Self {
-        Self { store, actor, closed: AtomicBool::new(false) }
+    pub(crate) fn new(store: Arc<Store>, origin: Option<Arc<Origin>>) -> Self {
+        Self { store, origin, closed: AtomicBool::new(false) }
     }
 
     /// The store, as long as this session is open and in the process that opened it.
@@ -106,8 +107,8 @@ impl Session {
         self.store.config()
     }
 
-    pub(crate) fn actor(&self) -> Option<&Arc<str>> {
-        self.actor.as_ref()
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref()
     }
 
     pub(crate) fn store_id(&self) -> &str {
