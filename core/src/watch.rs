@@ -199,6 +199,11 @@ impl Watch {
         }
     }
 
+    /// The name that it keeps its version under, if it does.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
     /// Whether [`Watch::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.0.state().closed

@@ -169,7 +169,7 @@ end
 local VERBS = {}
 
 for _, verb in ipairs { "exists", "get_many", "set_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
-  "rollback", "close", "verify" } do
+  "rollback", "close", "verify", "named_watches", "forget_watch" } do
   VERBS[verb] = function(_, handle, given) return handle[verb](handle, unpack(given)) end
 end
 for _, verb in ipairs { "set", "delete" } do
@@ -254,6 +254,36 @@ function VERBS.transact(run, handle, given, options)
   return answers[2]
 end
 
+function VERBS.watch(run, handle, given, options)
+  local name = options.as or "_"
+  options.as = nil
+  if next(options) == nil then
+    run.handles[name] = handle:watch(given[1])
+  else
+    options.pattern = given[1]
+    run.handles[name] = handle:watch(options)
+  end
+end
+
+function VERBS.next_change(_, watch, _, options)
+  local change = watch:next((options.timeout or 10000) / 1000)
+  if change == nil then return END end
+  for _, name in ipairs { "value", "old", "actor" } do change[name] = result(change[name]) end
+  return change
+end
+
+function VERBS.changes(_, watch)
+  local changes = {}
+  for change in function() return watch:next(0.05) end do
+    changes[#changes + 1] = State.array { change.key, change.operation, result(change.value), result(change.old), change.ends_commit }
+  end
+  return State.array(changes)
+end
+
+function VERBS.save_watch(_, watch) return watch:save() end
+
+function VERBS.close_watch(_, watch) return watch:close() end
+
 function VERBS.fail() error(OWN, 0) end
 
 function VERBS.open(run, _, given, options)
@@ -291,7 +321,7 @@ end
 
 function Run:fits(verb, expected, answer)
   expected = self:expand(expected, true)
-  local is_partial = verb == "entry" or verb == "verify"
+  local is_partial = verb == "entry" or verb == "verify" or verb == "next_change"
   if not is_partial or expected == MISSING or answer == MISSING then return same(expected, answer) end
   for name, field in pairs(expected) do
     if not same(field, answer[name]) then return false end

@@ -38,6 +38,21 @@ function support.read_file(path)
   return bytes
 end
 
+--- Runs a program in a process of its own, in the interpreter and with the modules of this one. Answers its status as the
+--- shell tells it, and all that it said.
+function support.child(program)
+  local status, said
+  support.with_folder(function(folder)
+    local paths = ("package.path, package.cpath = %q, %q "):format(package.path, package.cpath)
+    support.write_file(folder .. "/program.lua", paths .. program)
+    local pipe = assert(io.popen(("timeout 60 %s %s/program.lua 2>&1; echo status $?"):format(arg[-1], folder)))
+    local text = pipe:read("*a")
+    pipe:close()
+    said, status = text:match("^(.*)status (%d+)\n$")
+  end)
+  return tonumber(status), said
+end
+
 local function show(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
 end

@@ -3,9 +3,10 @@
 use crate::call::Call;
 use crate::error::Failure;
 use crate::handle::{self, Object};
-use llmspell_state_persistence::{Number, Scope, Select, State, Transaction};
+use llmspell_state_persistence::{Number, Scope, Select, State, Transaction, Watch, WatchOptions};
 use mlua::ffi;
 use std::os::raw::c_int;
+use std::time::Duration;
 
 /// Handles that have the data operations.
 pub(crate) enum Target<'c> {
@@ -71,6 +72,13 @@ impl Call {
         }
     }
 
+    pub(crate) fn own_watch(&self) -> Result<Watch, Failure> {
+        match handle::object(self, 1) {
+            Some(Object::Watch(watch)) => Ok(watch.clone()),
+            _ => Err(self.bad_self("Watch")),
+        }
+    }
+
     #[cold]
     pub(crate) fn bad_self(&self, expected: &str) -> Failure {
         Failure::invalid(format!(
@@ -127,6 +135,23 @@ impl Call {
         } else {
             self.number(index).ok_or_else(|| self.expected(index, "number"))
         }
+    }
+
+    /// A time to wait in seconds; nothing for as long as it takes.
+    pub(crate) fn seconds(&self, index: c_int) -> Result<Option<Duration>, Failure> {
+        if self.is_missing(index) {
+            return Ok(None);
+        }
+        #[allow(clippy::cast_precision_loss)] // nobody counts the nanoseconds of so long a time
+        let seconds = match self.number(index).ok_or_else(|| self.expected(index, "number of seconds"))? {
+            Number::Int(int) => int as f64,
+            Number::Float(float) => float,
+        };
+        if seconds.is_nan() || seconds < 0.0 {
+            return Err(self.bad_argument(index, "a number of seconds from 0 up expected"));
+        }
+        // What is longer than can be counted is as long as it takes.
+        Ok(Duration::try_from_secs_f64(seconds).ok())
     }
 
     /// Calls `take` for every field of an optional table of options; the value is on top.
@@ -228,5 +253,24 @@ impl Call {
         };
         self.options(index, take, "pattern, after, limit, reverse")?;
         Ok(select)
+    }
+
+    /// A pattern, or `{pattern = , since = , name = }`.
+    pub(crate) fn watch_options(&self, index: c_int) -> Result<WatchOptions, Failure> {
+        if self.kind(index) == ffi::LUA_TSTRING {
+            return Ok(WatchOptions::from(self.text(index)?));
+        }
+        if !self.is_missing(index) && self.kind(index) != ffi::LUA_TTABLE {
+            return Err(self.expected(index, "string or table"));
+        }
+        let mut options = WatchOptions::default();
+        let take = |name: &str| match name {
+            "pattern" => Some(self.text_option(index, name).map(|text| options.pattern = Some(text))),
+            "since" => Some(self.whole_option(index, name).map(|n| options.since = Some(n))),
+            "name" => Some(self.text_option(index, name).map(|text| options.name = Some(text))),
+            _ => None,
+        };
+        self.options(index, take, "pattern, since, name")?;
+        Ok(options)
     }
 }

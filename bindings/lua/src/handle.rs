@@ -6,7 +6,7 @@
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::stack::{Function, Place, Stack};
-use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction};
+use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction, Watch};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::raw::c_int;
@@ -19,11 +19,13 @@ pub(crate) enum Object {
     Transaction(Transaction),
     Keys(Box<Keys>),
     Items(Box<Items>),
+    Watch(Watch),
 }
 
 pub(crate) static STATE: Place = Place::new();
 pub(crate) static SCOPE: Place = Place::new();
 pub(crate) static TRANSACTION: Place = Place::new();
+pub(crate) static WATCH: Place = Place::new();
 static ITERATOR: Place = Place::new();
 static BINARY: Place = Place::new();
 
@@ -83,6 +85,7 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
         Object::Scope(_) => &SCOPE,
         Object::Transaction(_) => &TRANSACTION,
         Object::Keys(_) | Object::Items(_) => &ITERATOR,
+        Object::Watch(_) => &WATCH,
     };
     stack.protected(0, 1, &|stack: Stack| {
         let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();

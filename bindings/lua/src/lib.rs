@@ -19,6 +19,8 @@ mod stack;
 mod state;
 mod transaction;
 mod value;
+mod waiting;
+mod watch;
 
 use mlua::ffi::lua_State;
 

@@ -3,7 +3,7 @@
 use crate::call::{self, Call, Returned, function};
 use crate::handle::{self, Functions};
 use crate::stack::{Place, Stack};
-use crate::{error, scope, state, transaction, value};
+use crate::{error, scope, state, transaction, value, waiting, watch};
 
 static FUNCTIONS: Functions =
     &[function!("open", reading state::open), function!("array", array), function!("binary", binary)];
@@ -19,7 +19,8 @@ pub(crate) fn push(stack: Stack) {
         error::register(stack);
         value::register(stack);
         handle::register(stack);
-        for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS] {
+        waiting::register(stack);
+        for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS, &watch::CLASS] {
             class.register(stack);
         }
         stack.push_boolean(true);

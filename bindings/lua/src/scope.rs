@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, SCOPE};
 use crate::stack::Stack;
 use crate::value;
-use crate::{iterators, transaction};
+use crate::{iterators, transaction, watch};
 use llmspell_state_persistence::{Document, Entry};
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) static CLASS: Class = Class {
     place: &SCOPE,
     name: "Scope",
     metamethods: &[META, &[function!("__tostring", tostring)]],
-    methods: &[DATA, TREE],
+    methods: &[DATA, TREE, watch::TREE],
 };
 
 fn get(call: &Call) -> Returned {

@@ -124,6 +124,23 @@ impl Stack {
         }
     }
 
+    /// The thread of Lua at `index`; null for anything else.
+    pub(crate) fn thread(self, index: c_int) -> *mut ffi::lua_State {
+        unsafe { ffi::lua_tothread(self.0, index) }
+    }
+
+    /// Pushes the main thread, where it is known: before Lua 5.2 only the main thread itself knows that it is.
+    pub(crate) fn push_main_thread(self) -> bool {
+        #[cfg(any(feature = "lua53", feature = "lua54"))]
+        unsafe {
+            ffi::lua_rawgeti(self.0, ffi::LUA_REGISTRYINDEX, ffi::LUA_RIDX_MAINTHREAD) == ffi::LUA_TTHREAD
+        }
+        #[cfg(not(any(feature = "lua53", feature = "lua54")))]
+        unsafe {
+            ffi::lua_pushthread(self.0) == 1
+        }
+    }
+
     pub(crate) fn userdata(self, index: c_int) -> *mut c_void {
         unsafe { ffi::lua_touserdata(self.0, index) }
     }

@@ -296,14 +296,15 @@ pub(crate) fn make_names(stack: Stack, names: &[String]) {
     }
 }
 
+/// A field of the table on top. Times are seconds, as `os.time` counts them. May raise.
+#[allow(clippy::cast_precision_loss)] // exact for as long as there will be computers
+pub(crate) fn set_time(stack: Stack, name: &str, ms: i64) {
+    stack.push_float(ms as f64 / 1000.0);
+    stack.set_field(-2, name);
+}
+
 /// The entry as a table. May raise.
 pub(crate) fn make_entry(stack: Stack, entry: &Entry, tape: &Tape) {
-    /// Times are seconds, as `os.time` counts them.
-    #[allow(clippy::cast_precision_loss)] // exact for as long as there will be computers
-    fn set_time(stack: Stack, name: &str, ms: i64) {
-        stack.push_float(ms as f64 / 1000.0);
-        stack.set_field(-2, name);
-    }
     stack.push_table(0, 5);
     make(stack, tape);
     stack.set_field(-2, "value");
