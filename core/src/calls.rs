@@ -6,7 +6,7 @@ use crate::scope::{Budget, unexpected, written};
 use crate::session::Session;
 use crate::store::request::{Action, Applied, Change, Request, Response};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope};
+use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope, Transaction, Watch, WatchOptions};
 use std::sync::Arc;
 
 /// A call whose arguments were checked and that was not made yet.
@@ -58,6 +58,15 @@ impl<T: Send + 'static> Call<T> {
         Self::new(session, Step::Known(answer))
     }
 
+    /// The answer where it is there already, and an error where there can be none; otherwise the call again.
+    pub fn now(self) -> Result<Result<T>, Self> {
+        match (self.session.store(), self.step) {
+            (Err(error), _) => Ok(Err(error)),
+            (Ok(_), Step::Known(answer)) => Ok(Ok(answer)),
+            (Ok(_), step) => Err(Self { session: Arc::clone(&self.session), step }),
+        }
+    }
+
     /// Makes it and waits for the answer.
     ///
     /// # Errors
@@ -96,7 +105,7 @@ impl<T: Send + 'static> Call<T> {
 }
 
 /// A panic of work must not leave anybody waiting.
-fn guarded<T>(work: Work<T>) -> Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::new(crate::ErrorKind::Io, "a bug in llmspell_state, please report it: a call failed unexpectedly"))
     })
@@ -204,6 +213,23 @@ impl Calls<'_> {
             Applied::Cleared(count) => Ok(count),
             other => Err(unexpected(&other)),
         }))
+    }
+
+    /// [`Scope::transaction`]; known at once unless another process has committed.
+    pub fn transaction(self) -> Result<Call<Transaction>> {
+        if let Some(head) = self.0.store()?.peek_head() {
+            return Ok(Call::known(self.0.session(), Transaction::at(self.0, head)));
+        }
+        Ok(self.0.call(Scope::transaction))
+    }
+
+    /// [`Scope::watch`]; known at once where it begins now, has no name, and no other process has committed.
+    pub fn watch(self, options: impl Into<WatchOptions>) -> Result<Call<Watch>> {
+        let options = options.into().checked()?;
+        if let Some(watch) = Watch::from_now(self.0, &options)? {
+            return Ok(Call::known(self.0.session(), watch));
+        }
+        Ok(self.0.call(move |scope| scope.watch(options)))
     }
 
     /// Sets a key as [`Scope::modify`] does once its function has made a new value: only if it still has that version.

@@ -37,9 +37,9 @@ extern "C" fn in_child() {
     after();
 }
 
-/// Which process this is, as a number that differs between parent and child.
+/// Which process this is, as a number that differs between parent and child and costs no system call.
 #[allow(unsafe_code)]
-pub(crate) fn generation() -> u64 {
+pub fn generation() -> u64 {
     WATCH.call_once(|| {
         // SAFETY: the handlers take and give a lock and add to an atomic, all in the thread that forks, which is the one that
         // lives on in the child. A failure (no memory) leaves forks unnoticed, as in every program that does not watch.

@@ -65,6 +65,7 @@ pub use engine::Operation;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use history::{Difference, Differences, Moment, Revision, Undo, Undone, View};
+pub use fork::generation as fork_generation;
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 pub use origin::Origin;

@@ -134,18 +134,26 @@ impl<T: Fetch> Pager<T> {
         if self.left == 0 {
             return None;
         }
-        if let Err(error) = self.listed.session.store() {
-            self.left = 0;
+        if let Err(error) = self.fill() {
             return Some(Err(error));
-        }
-        while self.buffer.is_empty() && !self.done {
-            if let Err(error) = self.fetch() {
-                self.done = true;
-                return Some(Err(error));
-            }
         }
         self.left -= 1;
         self.buffer.pop_front().map(Ok)
+    }
+
+    /// Fetches a page unless there is one, or nothing more to come. After an error the listing ends.
+    fn fill(&mut self) -> Result<()> {
+        if let Err(error) = self.listed.session.store() {
+            self.left = 0;
+            return Err(error);
+        }
+        while !self.is_buffered() {
+            if let Err(error) = self.fetch() {
+                self.done = true;
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn fetch(&mut self) -> Result<()> {
@@ -220,6 +228,14 @@ impl Keys {
     pub fn is_buffered(&self) -> bool {
         self.0.is_buffered()
     }
+
+    /// Does the input that the next step needs.
+    ///
+    /// # Errors
+    /// What the next step would fail with; the listing ends then.
+    pub fn fill(&mut self) -> Result<()> {
+        self.0.fill()
+    }
 }
 
 impl Items {
@@ -230,6 +246,14 @@ impl Items {
     /// Whether the next step needs no input or output.
     pub fn is_buffered(&self) -> bool {
         self.0.is_buffered()
+    }
+
+    /// Does the input that the next step needs.
+    ///
+    /// # Errors
+    /// What the next step would fail with; the listing ends then.
+    pub fn fill(&mut self) -> Result<()> {
+        self.0.fill()
     }
 }
 

@@ -1,7 +1,9 @@
 //! `State`, an open store seen from its root scope.
 
+use crate::calls::guarded;
 use crate::engine::ROOT;
 use crate::session::Session;
+use crate::store::lane;
 use crate::{Result, Scope, StateConfig, Verification};
 use std::ops::Deref;
 use std::path::Path;
@@ -40,6 +42,20 @@ impl State {
     pub fn with_config(config: StateConfig) -> Result<Self> {
         let session = Arc::new(Session::open(config)?);
         Ok(Self { root: Scope::new(session, ROOT, "", 0) })
+    }
+
+    /// [`State::with_config`] without waiting: tells `then` how it went, in another thread unless there is none.
+    pub fn open_then(config: StateConfig, then: impl FnOnce(Result<Self>) + Send + 'static) {
+        lane::elsewhere("llmspell-open", move || then(guarded(|| Self::with_config(config))));
+    }
+
+    /// [`State::close`] without waiting: tells `then` how it went, in another thread unless there is none.
+    pub fn close_then(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if self.is_closed() {
+            return then(self.close());
+        }
+        let state = self.clone();
+        lane::elsewhere("llmspell-close", move || then(guarded(|| state.close())));
     }
 
     /// Closes this opening; doing so again does nothing. Every acknowledged write is stored already; what other threads are

@@ -40,15 +40,20 @@ struct Work {
 
 impl Transaction {
     pub(crate) fn begin(scope: &Scope) -> Result<Self> {
+        Ok(Self::at(scope, scope.store()?.head()?))
+    }
+
+    /// A transaction over the snapshot at which that commit was the newest.
+    pub(crate) fn at(scope: &Scope, snapshot: Head) -> Self {
         let work = Work {
-            snapshot: scope.store()?.head()?,
+            snapshot,
             ended: None,
             keys: HashSet::new(),
             ranges: Vec::new(),
             writes: BTreeMap::new(),
             budget: Budget::default(),
         };
-        Ok(Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) })
+        Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {

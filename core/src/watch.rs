@@ -97,6 +97,21 @@ struct State {
 /// Gets told that there is a change, that the watch is closed, or why it cannot go on.
 type Ready = Box<dyn FnOnce(Result<()>) + Send>;
 
+impl WatchOptions {
+    /// Refuses a pattern or a name that breaks the rules.
+    pub(crate) fn checked(self) -> Result<Self> {
+        self.parsed()?;
+        if let Some(name) = &self.name {
+            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
+        }
+        Ok(self)
+    }
+
+    fn parsed(&self) -> Result<Pattern> {
+        self.pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)
+    }
+}
+
 impl Scope {
     /// Watches the keys of this scope; those of its children are not part of it.
     ///
@@ -104,25 +119,20 @@ impl Scope {
     /// `Invalid` for a pattern or a name that breaks the rules, or a `since` beyond the newest commit.
     pub fn watch(&self, options: impl Into<WatchOptions>) -> Result<Watch> {
         let store = self.store()?;
-        let WatchOptions { pattern, since, name } = options.into();
-        let pattern = pattern.as_deref().map_or_else(|| Ok(Pattern::all()), Pattern::parse)?;
-        if let Some(name) = &name {
-            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
-        }
+        let options = options.into().checked()?;
+        let pattern = options.parsed()?;
+        let WatchOptions { since, name, .. } = options;
         let kept = name.as_ref().map_or(Ok(None), |name| store.cursor(self.id(), name))?;
-        let start = match (kept, since) {
+        let mut start = match (kept, since) {
             (Some(kept), _) => kept,
             (None, Some(version)) => store.row_of(version)?,
             (None, None) => store.head()?,
         };
         if let (Some(name), None) = (&name, kept) {
             // From now on nothing is missed, even if this process does not live to see a change.
-            store.move_cursor(self.id(), name, start)?;
+            start = store.add_cursor(self.id(), name, start)?;
         }
-        let watched = Watched { scope: self.id(), pattern, since: start.seq };
-        let state = State { read: start, done: start, saved: start, ..State::default() };
-        let session = Arc::clone(self.session());
-        Ok(Watch(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) })))
+        Ok(Watch::new(self, pattern, name, start))
     }
 
     /// The named watches of this scope, sorted by their names.
@@ -138,6 +148,20 @@ impl Scope {
 }
 
 impl Watch {
+    fn new(scope: &Scope, pattern: Pattern, name: Option<String>, start: Head) -> Self {
+        let watched = Watched { scope: scope.id(), pattern, since: start.seq };
+        let state = State { read: start, done: start, saved: start, ..State::default() };
+        let session = Arc::clone(scope.session());
+        Self(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) }))
+    }
+
+    /// A watch that begins now, where that takes no look at the database.
+    pub(crate) fn from_now(scope: &Scope, options: &WatchOptions) -> Result<Option<Self>> {
+        let WatchOptions { since: None, name: None, .. } = options else { return Ok(None) };
+        let Some(head) = scope.store()?.peek_head() else { return Ok(None) };
+        Ok(Some(Self::new(scope, options.parsed()?, None, head)))
+    }
+
     /// The next change, waiting for it as long as it takes; `None` once the watch is closed.
     ///
     /// # Errors
@@ -174,6 +198,8 @@ impl Watch {
 
     /// The next change if it was fetched already. Asks nobody and waits for nobody.
     pub fn pop(&self) -> Option<Change> {
+        // [`Watch::ready`] tells why there is nothing.
+        self.0.store().ok()?;
         let mut state = self.0.state();
         if state.closed {
             return None;
@@ -187,6 +213,9 @@ impl Watch {
     /// Calls `then`, in another thread or at once, when [`Watch::pop`] has something to give, when the watch was closed, or with
     /// the error that [`Watch::next`] would fail with.
     pub fn ready(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.0.store() {
+            return then(Err(error));
+        }
         let mut state = self.0.state();
         if state.closed || !state.buffer.is_empty() {
             drop(state);
@@ -199,26 +228,32 @@ impl Watch {
         }
     }
 
-    /// The name that it keeps its version under, if it does.
-    pub fn name(&self) -> Option<&str> {
-        self.0.name.as_deref()
-    }
-
     /// Whether [`Watch::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.0.state().closed
+        // In a fork the lock may be held by a thread of the parent, for ever.
+        self.0.session.check_fork().is_ok() && self.0.state().closed
     }
 
-    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken.
+    /// The last version that the consumer is done with: all changes of that commit and of those before it were taken; 0 in a
+    /// fork of the process that opened the state.
     pub fn version(&self) -> u64 {
+        if self.0.session.check_fork().is_err() {
+            return 0;
+        }
         let state = self.0.state();
         state.at.unwrap_or(state.done).version.cast_unsigned()
+    }
+
+    /// The name under which the store keeps how far it has come.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
     /// Counts every change that was taken as done and, for a named watch, keeps that in the store.
     ///
     /// Within a commit that is a point between commits: the last whole one.
     pub fn save(&self) -> Result<()> {
+        self.0.session.check_fork()?;
         self.0.state().finish();
         self.0.keep()
     }
@@ -226,12 +261,12 @@ impl Watch {
     /// Ends the stream, for those who wait, too. A named watch keeps that it is done with all commits before the one that
     /// it is at.
     pub fn close(&self) -> Result<()> {
+        self.0.session.check_fork()?;
         let (waiters, pulse, was_closed) = {
             let mut state = self.0.state();
             state.buffer.clear();
             (std::mem::take(&mut state.waiters), state.pulse.take(), std::mem::replace(&mut state.closed, true))
         };
-        self.0.session.check_fork()?;
         waiters.into_iter().for_each(|ready| ready(Ok(())));
         if let (Some(pulse), Ok(store)) = (pulse, self.0.store()) {
             store.pulse.forget(pulse);
@@ -375,7 +410,7 @@ impl Stream {
 /// What a watch had not kept is told again.
 impl Drop for Stream {
     fn drop(&mut self) {
-        let pulse = self.state().pulse.take();
+        let pulse = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).pulse.take();
         if let (Some(pulse), Ok(store)) = (pulse, self.store()) {
             store.pulse.forget(pulse);
         }

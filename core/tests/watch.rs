@@ -200,3 +200,42 @@ fn bad_names_and_patterns_of_watches_are_refused() {
         assert!(error.message().contains(words), "{error}");
     }
 }
+
+#[test]
+fn a_named_watch_that_two_open_at_once_starts_where_the_first_of_them_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let state = State::open(&path).unwrap();
+    for round in 0..50 {
+        let name = format!("n{round}");
+        let options = || WatchOptions { name: Some(name.clone()), ..WatchOptions::default() };
+        let watches: Vec<Watch> = std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..3)
+                .map(|n| {
+                    let (state, options) = (&state, options());
+                    scope.spawn(move || {
+                        let watch = state.watch(options).unwrap();
+                        state.set("k", n).unwrap();
+                        watch
+                    })
+                })
+                .collect();
+            openers.into_iter().map(|opener| opener.join().unwrap()).collect()
+        });
+        let kept = state.named_watches().unwrap().into_iter().find(|watch| watch.name == name).unwrap();
+        assert!(watches.iter().all(|watch| watch.version() == kept.version));
+        assert!(state.forget_watch(&name).unwrap());
+    }
+}
+
+#[test]
+fn a_watch_that_was_forgotten_does_not_come_back_when_it_is_saved() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch(WatchOptions { name: Some("n".into()), ..WatchOptions::default() }).unwrap();
+    state.set("a", 1).unwrap();
+    watch.next().unwrap();
+    assert!(state.forget_watch("n").unwrap());
+    watch.save().unwrap();
+    watch.close().unwrap();
+    assert!(state.named_watches().unwrap().is_empty());
+}

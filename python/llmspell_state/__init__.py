@@ -9,6 +9,7 @@
 ['user:123']
 """
 
+from .change import MISSING, Change, Missing
 from .entry import Entry
 from .errors import (
     BackupInvalidError,
@@ -37,11 +38,14 @@ from .scope import Scope
 from .state import State
 from .transaction import Transaction
 from .verification import Verification
+from .watch import Watch
 
 __all__ = [
+    "MISSING",
     "BackupInvalidError",
     "BusyError",
     "CancelledError",
+    "Change",
     "ClosedError",
     "CommitUnknownError",
     "ConflictError",
@@ -54,6 +58,7 @@ __all__ = [
     "InvalidError",
     "InvalidTypeError",
     "MigrationFailedError",
+    "Missing",
     "NotFoundError",
     "PermissionDeniedError",
     "QuotaExceededError",
@@ -64,5 +69,6 @@ __all__ = [
     "Transaction",
     "UnknownFormatError",
     "Verification",
+    "Watch",
     "WrongKeyError",
 ]

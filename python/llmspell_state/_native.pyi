@@ -9,7 +9,7 @@ from typing_extensions import disjoint_base
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["Items", "Keys", "Scope", "State", "Transaction", "Values"]
+__all__ = ["Items", "Keys", "Scope", "State", "Transaction", "Values", "Watch"]
 
 @final
 class Items:
@@ -71,6 +71,10 @@ class Scope:
         """
         Whether a key is there.
         """
+    def forget_watch(self, /, name: "str") -> "bool":
+        """
+        Forgets how far a named watch has come, and says whether there was one of this name.
+        """
     def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
         """
         The value of a key, or `default` when it is missing. Every call gives an object of its own.
@@ -110,6 +114,10 @@ class Scope:
         """
         The scope's own name; empty for the root.
         """
+    def named_watches(self, /) -> "dict[str, int]":
+        """
+        The names of the watches that the store keeps, and the versions that they are done with.
+        """
     def scope(self, /, name: "str") -> "Scope":
         """
         The scope of this name inside this one.
@@ -144,6 +152,10 @@ class Scope:
     def transaction(self, /) -> Transaction:
         """
         Begins a transaction.
+        """
+    def watch(self, /, pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch":
+        """
+        Watches the keys that match.
         """
 
 @disjoint_base
@@ -309,3 +321,44 @@ class Values:
     """
     def __iter__(self, /) -> Values: ...
     def __next__(self, /) -> Any: ...
+
+@disjoint_base
+class Watch:
+    """
+    A stream of changes; `llmspell_state.Watch` is what users see.
+    """
+    def __exit__(self, /, error: Any, _value: Any, _traceback: Any) -> None: ...
+    def __iter__(self, /) -> Watch: ...
+    def __new__(cls, /, of: "Watch") -> Watch:
+        """
+        Another handle of the same stream: each change goes to one of them.
+        """
+    def __next__(self, /) -> Any: ...
+    def close(self, /) -> None:
+        """
+        Ends the watch, for those who wait, too. Closing it again does nothing.
+        """
+    @property
+    def closed(self, /) -> bool:
+        """
+        Whether it was closed.
+        """
+    @property
+    def name(self, /) -> str | None:
+        """
+        The name under which the store keeps how far it has come, or `None`.
+        """
+    def next(self, /, timeout: "float | None" = None) -> "typing.Any":
+        """
+        The next change, waiting for it at most `timeout` seconds, or as long as it takes without one; `None` when none came,
+        or when the watch was closed.
+        """
+    def save(self, /) -> None:
+        """
+        Counts every change that was given as done and, for a watch with a name, keeps that in the store.
+        """
+    @property
+    def version(self, /) -> int:
+        """
+        The last version whose changes, and all before them, are done.
+        """

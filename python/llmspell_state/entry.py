@@ -27,8 +27,9 @@ class Entry:
     @classmethod
     def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
         """Makes dates of the milliseconds since 1970 that the store keeps."""
-        return cls(value, version, _date(created), _date(updated), None if expires is None else _date(expires))
+        return cls(value, version, date(created), date(updated), None if expires is None else date(expires))
 
 
-def _date(milliseconds: int) -> datetime:
+def date(milliseconds: int) -> datetime:
+    """The date of a number of milliseconds since 1970, UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from . import _native
 from .mapping import StateMapping
 from .transaction import Transaction
+from .watch import Watch
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,14 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         """
         result: _T = super().transact(fn, attempts=attempts)
         return result
+
+    def watch(self, pattern: str = "*", since: int | None = None, name: str | None = None) -> Watch:
+        """Watches the keys of this scope that match, those of scopes inside it left out; see ``Watch``.
+
+        It tells what is committed from now on or, with ``since``, after that version. With a ``name``, the store keeps
+        how far it has come: when it was there before, it goes on where it was, whatever ``since`` says.
+        """
+        return Watch(super().watch(pattern, since, name))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

@@ -31,6 +31,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     - ``max_value_bytes``: the longest stored text of one value.
     - ``busy_timeout_ms``: how long a write waits for other processes.
     - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
+    - ``actor``: who makes the changes of this opening; watches tell it.
     - ``default``: a function that turns objects which cannot be stored into ones that can, like ``json.dumps``'s.
     """
 
@@ -50,6 +51,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
+        actor: str | None = None,
         default: Callable[[Any], object] | None = None,
         **unknown: Any,
     ) -> Self:
@@ -64,6 +66,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
             "max_value_bytes": max_value_bytes,
             "busy_timeout_ms": busy_timeout_ms,
             "enable_wal": enable_wal,
+            "actor": actor,
             **unknown,  # the core names what was meant
         }
         return cast("Self", super().__new__(cls, path, options, default))

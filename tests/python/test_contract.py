@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llmspell_state import MISSING as NO_VALUE
 from llmspell_state import State, StateError
 
 RUNNER = "python"
@@ -21,6 +22,7 @@ CASES = [(path.stem, case) for path in FILES for case in json.loads(path.read_te
 TAKEN = [(file, case) for file, case in CASES if RUNNER not in case.get("skip_in", ())]
 
 MISSING = type("Missing", (), {"__repr__": lambda _: "(missing)"})()
+SAY_NOTHING = ("set", "set_many", "rollback", "close", "save_watch", "close_watch")
 END = type("End", (), {"__repr__": lambda _: "(end)"})()
 
 
@@ -75,6 +77,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     return bool(one == other)
+
+
+def stored(value: Any) -> Any:
+    return MISSING if value is NO_VALUE else value
 
 
 class Run:
@@ -157,7 +163,7 @@ class Run:
 
     def fits(self, verb: str, expected: Any, answer: Any) -> bool:
         expected = self.expand(expected)
-        if verb in ("entry", "verify") and isinstance(expected, dict) and isinstance(answer, dict):
+        if verb in ("entry", "verify", "next_change") and isinstance(expected, dict) and isinstance(answer, dict):
             return all(same(field, answer[name]) for name, field in expected.items())
         return same(expected, answer)
 
@@ -174,7 +180,7 @@ class Run:
         answer = own(handle, *given, **options) if own else getattr(handle, verb)(*given, **options)
         if name:
             self.handles[name], answer = answer, MISSING
-        return MISSING if answer is None and verb in ("set", "set_many", "rollback", "close") else answer
+        return MISSING if answer is None and verb in SAY_NOTHING else answer
 
     # The verbs that are not simply a method of the same name.
 
@@ -257,6 +263,26 @@ class Run:
     def do_reopen(self, handle: Any, more: Any = None) -> Any:
         handle.close()
         self.handles["state"] = self.open_store(more or {})
+
+    def do_next_change(self, watch: Any, timeout: int = 10_000) -> Any:
+        change = watch.next(timeout / 1000)
+        if change is None:
+            return END
+        fields = {name: getattr(change, name) for name in ("key", "operation", "version", "time", "ends_commit")}
+        actor = MISSING if change.actor is None else change.actor
+        return {**fields, "value": stored(change.value), "old": stored(change.old), "actor": actor}
+
+    def do_changes(self, watch: Any) -> Any:
+        return [
+            [change.key, change.operation, stored(change.value), stored(change.old), change.ends_commit]
+            for change in iter(lambda: watch.next(0.05), None)
+        ]
+
+    def do_save_watch(self, watch: Any) -> Any:
+        return watch.save()
+
+    def do_close_watch(self, watch: Any) -> Any:
+        return watch.close()
 
     def do_shell(self, _: Any, command: str) -> Any:
         subprocess.run(["sh", "-c", command], cwd=self.directory, check=True)

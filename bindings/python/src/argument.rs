@@ -2,7 +2,7 @@
 
 use crate::error::{invalid, invalid_type, wrong_type};
 use crate::value;
-use llmspell_state_persistence::{Document, Number, Select};
+use llmspell_state_persistence::{Document, Number, Select, WatchOptions};
 #[cfg(feature = "stubs")]
 use pyo3::PyTypeInfo;
 use pyo3::conversion::FromPyObjectOwned;
@@ -12,6 +12,7 @@ use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use std::time::Duration;
 
 /// Text of a `str`, borrowed from it: the call that passed the argument keeps the object alive.
 fn text<'a>(what: &str, object: Borrowed<'a, '_, PyAny>) -> PyResult<&'a str> {
@@ -63,6 +64,15 @@ macro_rules! text_arguments {
 }
 text_arguments! { Key: "key", Name: "name", After: "after" }
 
+/// What is watched.
+pub(crate) fn watched(pattern: &str, since: Option<Since>, name: Option<Name<'_>>) -> WatchOptions {
+    WatchOptions {
+        pattern: Some(pattern.to_owned()),
+        since: since.map(|since| since.0),
+        name: name.map(|name| name.0.to_owned()),
+    }
+}
+
 /// The argument `pattern`, a function since it has a default that is text.
 pub(crate) fn pattern<'a>(object: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     text("pattern", object.as_borrowed())
@@ -90,7 +100,32 @@ macro_rules! natural_arguments {
         }
     )*};
 }
-natural_arguments! { Version: "if_version", Limit: "limit" }
+natural_arguments! { Version: "if_version", Limit: "limit", Since: "since" }
+
+/// The argument `timeout`, in seconds; nothing waits as long as it takes.
+pub(crate) struct Timeout(pub(crate) Option<Duration>);
+
+impl FromPyObject<'_, '_> for Timeout {
+    type Error = PyErr;
+
+    #[cfg(feature = "stubs")]
+    const INPUT_TYPE: PyStaticExpr = PyFloat::TYPE_HINT;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyBool>()
+            || !(object.is_instance_of::<PyFloat>() || object.is_instance_of::<PyInt>())
+        {
+            return Err(wrong_type("timeout", "a number of seconds", &object));
+        }
+        let outside = || invalid(format!("timeout takes a number of seconds from 0 on, not {}", *object));
+        let seconds: f64 = object.extract().map_err(|_| outside())?;
+        if seconds.is_nan() || seconds < 0.0 {
+            return Err(outside());
+        }
+        // What is longer than a clock can tell is for ever.
+        Ok(Self(Duration::try_from_secs_f64(seconds).ok()))
+    }
+}
 
 /// The argument `attempts`: how often a transaction may run.
 pub(crate) struct Attempts(pub(crate) u32);

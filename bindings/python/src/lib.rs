@@ -7,6 +7,7 @@
 mod argument;
 mod call;
 mod callback;
+mod change;
 mod config;
 mod entry;
 mod error;
@@ -17,6 +18,7 @@ mod transaction;
 mod value;
 mod verbs;
 mod verification;
+mod watch;
 
 /// The compiled part of `llmspell_state`; import the names from there.
 #[pyo3::pymodule(gil_used = false)]
@@ -29,4 +31,6 @@ mod _native {
     use super::state::State;
     #[pymodule_export]
     use super::transaction::Transaction;
+    #[pymodule_export]
+    use super::watch::Watch;
 }

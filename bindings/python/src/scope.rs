@@ -1,17 +1,18 @@
 //! `Scope`: every verb on data. A method takes its arguments, lets the interpreter go, calls the core, gives an object back.
 
-use crate::argument::{self, After, Amount, Attempts, Function, Hook, Key, Keys, Limit, Members, Name, Version};
+use crate::argument::{self, After, Amount, Attempts, Function, Hook, Key, Keys, Limit, Members, Name, Since, Version};
 use crate::call::detached;
 use crate::callback::Update;
 use crate::error::{Failure, to_py};
 use crate::transaction::{self, Transaction};
 use crate::verbs::{found, missing, verbs};
+use crate::watch::Watch;
 use crate::{entry, iterators, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict, PyDict};
 use std::sync::Arc;
 
 /// The verbs of a scope; `llmspell_state.Scope` adds Python's mapping protocol.
@@ -170,6 +171,32 @@ verbs! { Scope {
                 })
             })
         })
+    }
+
+    /// Watches the keys that match.
+    #[pyo3(signature = (pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch")]
+    fn watch(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+        since: Option<Since>,
+        name: Option<Name<'_>>,
+    ) -> PyResult<Watch> {
+        let options = argument::watched(pattern, since, name);
+        detached(py, || self.handle.watch(options)).map(Watch::new)
+    }
+
+    /// The names of the watches that the store keeps, and the versions that they are done with.
+    #[pyo3(signature = () -> "dict[str, int]")]
+    fn named_watches<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let watches = detached(py, || self.handle.named_watches())?;
+        watches.into_iter().map(|watch| (watch.name, watch.version)).into_py_dict(py)
+    }
+
+    /// Forgets how far a named watch has come, and says whether there was one of this name.
+    #[pyo3(signature = (name: "str") -> "bool")]
+    fn forget_watch(&self, py: Python<'_>, name: Name<'_>) -> PyResult<bool> {
+        detached(py, || self.handle.forget_watch(name.0))
     }
 
     /// Whether the store was closed.

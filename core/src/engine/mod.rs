@@ -148,7 +148,9 @@ pub(crate) trait Writes {
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
     /// Adds a scope below `parent`.
     fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId>;
-    /// Moves the named watch of a scope forward, never back; makes it if it is missing.
+    /// Makes a named watch of a scope, unless there is one.
+    fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()>;
+    /// Moves the named watch of a scope forward, never back; one that was removed stays so.
     fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()>;
     /// Removes the named watch of a scope; says whether there was one.
     fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool>;

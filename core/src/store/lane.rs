@@ -108,3 +108,20 @@ pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
         started
     }
 }
+
+/// Does something once in a thread of its own; where none can be started, in this one.
+pub(crate) fn elsewhere(name: &str, work: impl FnOnce() + Send + 'static) {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let there = Arc::clone(&work);
+    let started = start(name, move || {
+        if let Some(work) = take(&there) {
+            work();
+        }
+    });
+    if started.is_err()
+        && let Some(work) = take(&work)
+    {
+        work();
+    }
+}

@@ -6,8 +6,8 @@ pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
 mod group;
-mod lane;
 pub(crate) mod past;
+pub(crate) mod lane;
 pub(crate) mod pulse;
 pub(crate) mod request;
 pub(crate) mod snapshot;
@@ -148,6 +148,14 @@ impl Store {
     pub(crate) fn head(&self) -> Result<Head> {
         self.refresh()?;
         Ok(*self.known())
+    }
+
+    /// The newest commit of any process, if it is known without asking the database.
+    pub(crate) fn peek_head(&self) -> Option<Head> {
+        // Before the head: whoever has seen a commit acknowledged finds a head that has it.
+        let stamp = self.engine.stamp();
+        let known = self.known.try_lock().ok()?;
+        (self.seen.load(Ordering::Acquire) == stamp).then_some(*known)
     }
 
     /// The entry of a key as far as the cache can tell; the outer `None` says that it cannot.

@@ -100,6 +100,17 @@ impl Store {
         Ok(found)
     }
 
+    /// Makes a named watch, unless somebody was faster; answers where it stands.
+    pub(crate) fn add_cursor(&self, scope: ScopeId, name: &str, at: Head) -> Result<Head> {
+        let mut found = None;
+        self.engine.write(&mut |writes| {
+            writes.add_cursor(scope, name, at)?;
+            found = writes.reads().cursor(scope, name)?;
+            Ok(())
+        })?;
+        Ok(found.unwrap_or(at))
+    }
+
     /// Keeps where a named watch stands.
     pub(crate) fn move_cursor(&self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
         self.engine.write(&mut |writes| writes.move_cursor(scope, name, at)).map(drop)

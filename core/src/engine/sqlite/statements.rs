@@ -46,9 +46,11 @@ const AT_OR_BEFORE: &str = "SELECT seq, version FROM log WHERE seq <= ?1 ORDER B
 const CURSORS: &str = "SELECT name, seq, version FROM cursor WHERE scope_id = ?1 ORDER BY name";
 /// One of them.
 const CURSOR: &str = "SELECT seq, version FROM cursor WHERE scope_id = ?1 AND name = ?2";
+/// Adds one.
+const ADD_CURSOR: &str =
+    "INSERT INTO cursor (scope_id, name, seq, version) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (scope_id, name) DO NOTHING";
 /// Moves one forward.
-const MOVE_CURSOR: &str = "INSERT INTO cursor (scope_id, name, seq, version) VALUES (?1, ?2, ?3, ?4) \
-     ON CONFLICT (scope_id, name) DO UPDATE SET seq = excluded.seq, version = excluded.version WHERE excluded.seq > seq";
+const MOVE_CURSOR: &str = "UPDATE cursor SET seq = ?3, version = ?4 WHERE scope_id = ?1 AND name = ?2 AND seq < ?3";
 /// Removes one.
 const DROP_CURSOR: &str = "DELETE FROM cursor WHERE scope_id = ?1 AND name = ?2";
 /// Appends a change.
@@ -314,6 +316,14 @@ pub(super) struct Change<'c> {
 }
 
 impl Change<'_> {
+    fn put_cursor(&mut self, sql: &str, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.wrote = true;
+        prepare(self.view.0, sql)?
+            .execute(params![scope, name, at.seq, at.version])
+            .map_err(|e| from_sqlite("keeping a named watch", e))?;
+        Ok(())
+    }
+
     fn run(&mut self, sql: &str) -> Result<()> {
         prepare(self.view.0, sql)?.execute([]).map_err(|e| from_sqlite("writing", e))?;
         Ok(())
@@ -382,12 +392,12 @@ impl Writes for Change<'_> {
         Ok(self.view.0.last_insert_rowid())
     }
 
+    fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.put_cursor(ADD_CURSOR, scope, name, at)
+    }
+
     fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.wrote = true;
-        prepare(self.view.0, MOVE_CURSOR)?
-            .execute(params![scope, name, at.seq, at.version])
-            .map_err(|e| from_sqlite("moving a named watch", e))?;
-        Ok(())
+        self.put_cursor(MOVE_CURSOR, scope, name, at)
     }
 
     fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool> {

@@ -323,6 +323,10 @@ impl Writes for Change {
         unasked()
     }
 
+    fn add_cursor(&mut self, _: ScopeId, _: &str, _: Head) -> Result<()> {
+        unasked()
+    }
+
     fn move_cursor(&mut self, _: ScopeId, _: &str, _: Head) -> Result<()> {
         unasked()
     }

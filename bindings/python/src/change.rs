@@ -1,0 +1,45 @@
+//! Changes as instances of `llmspell_state.Change`.
+
+use crate::value;
+use llmspell_state_persistence::{Change, Document};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// What makes changes of the class, and what stands for a value that is not there.
+struct Classes {
+    from_store: Py<PyAny>,
+    missing: Py<PyAny>,
+}
+
+fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
+    static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
+    CLASSES.get_or_try_init(py, || {
+        let module = py.import("llmspell_state.change")?;
+        Ok(Classes {
+            from_store: module.getattr("Change")?.getattr("_from_store")?.unbind(),
+            missing: module.getattr("MISSING")?.unbind(),
+        })
+    })
+}
+
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    classes(py).map(drop)
+}
+
+/// A change with values of its own. The time goes as milliseconds; the class makes a date of it.
+pub(crate) fn to_py<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
+    let classes = classes(py)?;
+    let value = |document: &Option<Document>| {
+        document.as_ref().map_or_else(|| Ok(classes.missing.bind(py).clone()), |document| value::read(py, document))
+    };
+    classes.from_store.bind(py).call1((
+        &change.key,
+        change.operation.name(),
+        value(&change.value)?,
+        value(&change.old)?,
+        change.version,
+        change.time_ms,
+        &change.actor,
+        change.ends_commit,
+    ))
+}
