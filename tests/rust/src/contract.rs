@@ -2,7 +2,7 @@
 
 use crate::forms::{Known, same};
 use crate::verbs::Target;
-use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, Watch};
+use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, View, Watch};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,6 +42,7 @@ pub(crate) enum Handle {
     Keys(Keys),
     Items(Items),
     Watch(Watch),
+    View(View),
 }
 
 /// One run of one case.
@@ -152,6 +153,7 @@ impl Run<'_> {
             Some(Handle::State(state)) => Target::Scope((**state).clone()),
             Some(Handle::Scope(scope)) => Target::Scope(scope.clone()),
             Some(Handle::Transaction(transaction)) => Target::Transaction(transaction.clone()),
+            Some(Handle::View(view)) => Target::View(view.clone()),
             _ => return wrong(format!("no handle '{name}' for '{}'", step.verb)),
         };
         for scope in step.members.get("in").and_then(Value::as_array).into_iter().flatten() {
@@ -171,7 +173,7 @@ impl Run<'_> {
 /// Of an entry, a verification or a change, only the fields that are named count.
 fn fits(verb: &str, expected: &Value, answer: &Value) -> bool {
     match (verb, expected, answer) {
-        ("entry" | "verify" | "next_change", Value::Object(fields), Value::Object(_)) => {
+        ("entry" | "verify" | "next_change" | "revision" | "undo", Value::Object(fields), Value::Object(_)) => {
             fields.iter().all(|(name, field)| answer.get(name).is_some_and(|got| same(field, got)))
         }
         _ => same(expected, answer),

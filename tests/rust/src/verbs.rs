@@ -2,24 +2,41 @@
 
 use crate::contract::{Answer, Failure, Handle, Run, Step, is_conflict, wrong};
 use crate::forms::{end, missing};
-use llmspell_state_persistence::{Document, Entry, Number, Scope, Select, Transaction, WatchOptions, limits};
+use llmspell_state_persistence::{
+    Difference, Document, Entry, Moment, Number, Origin, Scope, Select, Transaction, Undo, View, WatchOptions, limits,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+
+const PAST: &[&str] = &["as_run", "history", "revision", "at", "diff", "revert", "revert_to", "undo"];
 
 /// What has the data operations.
 #[derive(Clone)]
 pub(crate) enum Target {
     Scope(Scope),
     Transaction(Transaction),
+    View(View),
 }
 
-/// The same call on whichever it is.
+/// The same call on whichever it is; what changes something is not asked of a view.
 macro_rules! on {
     ($target:expr, $handle:ident => $call:expr) => {
         match $target {
             Target::Scope($handle) => $call,
             Target::Transaction($handle) => $call,
+            Target::View(_) => return wrong("a view changes nothing"),
+        }
+    };
+}
+
+/// The same question to whichever it is.
+macro_rules! ask {
+    ($target:expr, $handle:ident => $call:expr) => {
+        match $target {
+            Target::Scope($handle) => $call,
+            Target::Transaction($handle) => $call,
+            Target::View($handle) => $call,
         }
     };
 }
@@ -44,6 +61,7 @@ impl Target {
         Ok(match self {
             Self::Scope(scope) => Self::Scope(scope.scope(name)?),
             Self::Transaction(transaction) => Self::Transaction(transaction.scope(name)?),
+            Self::View(view) => Self::View(view.scope(name)?),
         })
     }
 }
@@ -76,12 +94,12 @@ impl Run<'_> {
         let version = option("if_version")?.map(|version| version.as_u64().unwrap_or(u64::MAX));
         let value = |index: usize| &arguments[index];
         Ok(match step.verb {
-            "get" => on!(&target, t => t.get(key))?.or(option("default")?).unwrap_or_else(missing),
-            "entry" => on!(&target, t => t.entry(key))?.map_or_else(missing, |entry| entry_value(&entry)),
-            "exists" => on!(&target, t => t.exists(key))?.into(),
+            "get" => ask!(&target, t => t.get(key))?.or(option("default")?).unwrap_or_else(missing),
+            "entry" => ask!(&target, t => t.entry(key))?.map_or_else(missing, |entry| entry_value(&entry)),
+            "exists" => ask!(&target, t => t.exists(key))?.into(),
             "get_many" => {
                 let keys: Vec<&str> = value(0).as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                let found = on!(&target, t => t.get_many(&keys))?;
+                let found = ask!(&target, t => t.get_many(&keys))?;
                 keys.iter().zip(found).filter_map(|(key, entry)| Some(((*key).to_owned(), entry?.value()))).collect()
             }
             "set" => match version {
@@ -98,11 +116,11 @@ impl Run<'_> {
             }
             .into(),
             "clear" => on!(&target, t => t.clear(pattern))?.into(),
-            "count" => on!(&target, t => t.count(pattern))?.into(),
-            "keys" => on!(&target, t => t.keys(select(step, pattern)))?
+            "count" => ask!(&target, t => t.count(pattern))?.into(),
+            "keys" => ask!(&target, t => t.keys(select(step, pattern)))?
                 .map(|key| Ok(Value::from(key?)))
                 .collect::<Answer>()?,
-            "items" => on!(&target, t => t.items(select(step, pattern)))?.map(pair).collect::<Answer>()?,
+            "items" => ask!(&target, t => t.items(select(step, pattern)))?.map(pair).collect::<Answer>()?,
             "increment" => match on!(&target, t => t.increment(key, by(arguments.get(1)))?) {
                 Number::Int(sum) => sum.into(),
                 Number::Float(sum) => sum.into(),
@@ -134,12 +152,13 @@ impl Run<'_> {
         Ok(match step.verb {
             "scopes" => match &target {
                 Target::Scope(scope) => scope.scopes()?.into(),
-                Target::Transaction(_) => return wrong("scopes is not asked of a transaction"),
+                _ => return wrong("scopes is asked of scopes"),
             },
             "scope" => {
                 let handle = match target.scope(key)? {
                     Target::Scope(scope) => Handle::Scope(scope),
                     Target::Transaction(transaction) => Handle::Transaction(transaction),
+                    Target::View(view) => Handle::View(view),
                 };
                 self.name(step, handle)
             }
@@ -148,7 +167,7 @@ impl Run<'_> {
                     let transaction = scope.transaction()?;
                     self.name(step, Handle::Transaction(transaction))
                 }
-                Target::Transaction(_) => return wrong("a transaction does not begin another"),
+                _ => return wrong("only scopes begin transactions"),
             },
             "commit" | "rollback" => match (&target, step.verb) {
                 (Target::Transaction(transaction), "commit") => transaction.commit()?.said(),
@@ -157,20 +176,24 @@ impl Run<'_> {
             },
             "transact" => match target {
                 Target::Scope(scope) => self.transact(step, &scope)?,
-                Target::Transaction(_) => return wrong("a transaction does not transact"),
+                _ => return wrong("only scopes transact"),
             },
             "iterate" => {
                 let pattern = pattern.and_then(Value::as_str).unwrap_or("*");
                 let handle = match key {
-                    "keys" => Handle::Keys(on!(&target, t => t.keys(select(step, pattern)))?),
-                    "items" => Handle::Items(on!(&target, t => t.items(select(step, pattern)))?),
+                    "keys" => Handle::Keys(ask!(&target, t => t.keys(select(step, pattern)))?),
+                    "items" => Handle::Items(ask!(&target, t => t.items(select(step, pattern)))?),
                     _ => return wrong(format!("no iterator over '{key}'")),
                 };
                 self.name(step, handle)
             }
             "watch" | "named_watches" | "forget_watch" => match target {
                 Target::Scope(scope) => self.watch(step, &scope, key)?,
-                Target::Transaction(_) => return wrong("a transaction does not watch"),
+                _ => return wrong("only scopes watch"),
+            },
+            _ if PAST.contains(&step.verb) => match target {
+                Target::Scope(scope) => self.past(step, &scope, key)?,
+                _ => return wrong("only scopes have a past"),
             },
             verb => return wrong(format!("no verb '{verb}'")),
         })
@@ -255,6 +278,62 @@ impl Run<'_> {
         })
     }
 
+    /// The verbs of history.
+    fn past(&mut self, step: &Step<'_>, scope: &Scope, key: &str) -> Answer {
+        let expanded = |value: &Value| self.known.expand(value).map_err(Failure::Wrong);
+        let option = |name: &str| step.members.get(name).map(expanded).transpose();
+        let text = |name: &str| Ok::<_, Failure>(option(name)?.and_then(|text| text.as_str().map(str::to_owned)));
+        let version = |index: usize| {
+            let given = step.arguments.get(index).map(|given| expanded(given)).transpose()?;
+            Ok::<_, Failure>(given.and_then(|version| version.as_u64()))
+        };
+        let pattern = text("pattern")?.unwrap_or_else(|| "*".into());
+        Ok(match step.verb {
+            "as_run" => {
+                let origin = Origin { actor: text("actor")?, run: text("run")?, reason: text("reason")? };
+                let handle = Handle::Scope(scope.as_run(origin)?);
+                self.name(step, handle)
+            }
+            "history" => {
+                let limit = step.members.get("limit").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+                let told = scope.history(key, limit)?.into_iter();
+                told.map(|revision| json!([revision.operation.name(), of_change(revision.value.as_ref())])).collect()
+            }
+            "revision" => {
+                let at = version(1)?.and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+                let revision = scope.history(key, None)?.into_iter().nth(at);
+                let Some(revision) = revision else { return wrong(format!("{key} has no revision {at}")) };
+                json!({
+                    "operation": revision.operation.name(),
+                    "value": of_change(revision.value.as_ref()),
+                    "version": revision.version,
+                    "time": revision.time_ms,
+                    "actor": revision.origin.actor.map_or_else(missing, Value::from),
+                    "run": revision.origin.run.map_or_else(missing, Value::from),
+                    "reason": revision.origin.reason.map_or_else(missing, Value::from),
+                })
+            }
+            "at" => {
+                let view = scope.at(version(0)?.unwrap_or_default())?;
+                self.name(step, Handle::View(view))
+            }
+            "diff" => scope
+                .diff(version(0)?.unwrap_or_default(), version(1)?.map(Moment::Version), &pattern)?
+                .map(|difference| {
+                    let Difference { key, from, to } = difference?;
+                    Ok(json!([key, of_change(from.as_ref()), of_change(to.as_ref())]))
+                })
+                .collect::<Answer>()?,
+            "revert" => scope.revert(key, version(1)?.unwrap_or_default())?.into(),
+            "revert_to" => scope.revert_to(version(0)?.unwrap_or_default(), &pattern)?.into(),
+            _ => {
+                let since = option("since")?.and_then(|since| since.as_u64()).unwrap_or_default();
+                let done = scope.undo(Undo { actor: text("actor")?, run: text("run")?, since })?;
+                json!({"keys": done.keys, "refused": done.refused})
+            }
+        })
+    }
+
     fn watching(&mut self, step: &Step<'_>) -> Answer {
         /// After so long nothing more is expected.
         const QUIET: Duration = Duration::from_millis(50);
@@ -281,7 +360,9 @@ impl Run<'_> {
                         "old": of_change(change.old.as_ref()),
                         "version": change.version,
                         "time": change.time_ms,
-                        "actor": change.actor.map_or_else(missing, Value::from),
+                        "actor": change.origin.actor.map_or_else(missing, Value::from),
+                        "run": change.origin.run.map_or_else(missing, Value::from),
+                        "reason": change.origin.reason.map_or_else(missing, Value::from),
                         "ends_commit": change.ends_commit,
                     })
                 })
