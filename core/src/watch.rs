@@ -2,6 +2,7 @@
 //!
 //! A watch reads the log page by page, so it never holds up a writer, and a slow consumer costs no memory.
 
+use crate::calls::{Call, guarded};
 use crate::change::Change;
 use crate::engine::Head;
 use crate::interrupt::Waiting;
@@ -272,6 +273,31 @@ impl Watch {
             store.pulse.forget(pulse);
         }
         if was_closed || self.0.session.is_closed() { Ok(()) } else { self.0.keep() }
+    }
+}
+
+impl Watch {
+    /// Fetches what was committed already, as a call that need not be waited for; says whether [`Watch::pop`] has something
+    /// to give, or the watch is closed.
+    pub fn fetch_call(&self) -> Call<bool> {
+        let watch = self.clone();
+        Call::work(&self.0.session, move || watch.0.fetch())
+    }
+
+    /// [`Watch::save`] as a call that need not be waited for.
+    pub fn save_call(&self) -> Call<()> {
+        let watch = self.clone();
+        Call::work(&self.0.session, move || watch.save())
+    }
+
+    /// [`Watch::close`] without waiting: tells `then` how it went, in another thread or at once.
+    pub fn close_then(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let watch = self.clone();
+        match self.0.store() {
+            Ok(store) if self.0.name.is_some() => store.defer(Box::new(move |_| then(guarded(|| watch.close())))),
+            // Nothing is to be kept.
+            _ => then(self.close()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 The compiled part of `llmspell_state`; import the names from there.
 """
 
+import asyncio
 import collections.abc
 import os
 import typing
@@ -9,7 +10,243 @@ from typing_extensions import disjoint_base
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["Items", "Keys", "Scope", "State", "Transaction", "Values", "Watch"]
+__all__ = ["AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncWatch", "Completions", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "Watch"]
+
+@final
+class AsyncItems:
+    """
+    Keys and values.
+    """
+    def fill(self, /) -> "asyncio.Future[None]":
+        """
+        Fetches the next page.
+        """
+    def next(self, /, unknown: "object") -> "typing.Any":
+        """
+        The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
+        """
+
+@final
+class AsyncKeys:
+    """
+    Keys.
+    """
+    def fill(self, /) -> "asyncio.Future[None]":
+        """
+        Fetches the next page.
+        """
+    def next(self, /, unknown: "object") -> "typing.Any":
+        """
+        The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
+        """
+
+@disjoint_base
+class AsyncScope:
+    """
+    A scope; `llmspell_state.aio.Scope` is what users see.
+    """
+    def append(self, /, key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def clear(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    @property
+    def closed(self, /) -> bool:
+        """
+        Whether the store was closed.
+        """
+    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    def delete(self, /, key: "str", if_version: "int | None") -> "asyncio.Future[bool]": ...
+    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key with its version and times, or `None`.
+        """
+    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
+    def forget_watch(self, /, name: "str") -> "asyncio.Future[bool]": ...
+    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key, or `MISSING`.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
+    def increment(self, /, key: "str", by: "float") -> "asyncio.Future[typing.Any]": ...
+    def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
+    def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
+    def merge(self, /, key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]": ...
+    @property
+    def name(self, /) -> str:
+        """
+        The scope's own name; empty for the root.
+        """
+    def named_watches(self, /) -> "asyncio.Future[dict[str, int]]": ...
+    def peek(self, /, key: "str", default: "object", unknown: "object") -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
+        """
+    def scope(self, /, name: "str") -> "asyncio.Future[AsyncScope]": ...
+    def scopes(self, /) -> "asyncio.Future[list[str]]": ...
+    def set(self, /, key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def setdefault(self, /, key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key, which is `value` when it was missing.
+        """
+    def swap(self, /, key: "str", value: "object", if_version: "int", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+        """
+        Sets a key if it has that version still, and gives the new value.
+        """
+    def take(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        Removes a key and gives its value, or `MISSING`.
+        """
+    def transaction(self, /) -> "asyncio.Future[AsyncTransaction]": ...
+    def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
+    def watch(self, /, pattern: "str", since: "int | None", name: "str | None") -> "asyncio.Future[AsyncWatch]": ...
+
+@final
+class AsyncState(AsyncScope):
+    """
+    An open store; `llmspell_state.aio.State` is what users see.
+    """
+    def close(self, /) -> "asyncio.Future[None]": ...
+    @property
+    def config(self, /) -> Any:
+        """
+        The settings in force, as a new `dict`.
+        """
+    @staticmethod
+    def open(path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "asyncio.Future[AsyncState]":
+        """
+        Opens the store at `path` (in memory without one) with settings by name.
+        """
+    @property
+    def path(self, /) -> Path | None:
+        """
+        The store's file, or `None` in memory.
+        """
+    @property
+    def store_id(self, /) -> str:
+        """
+        The store's identity: the text of a UUID, the same wherever its file goes.
+        """
+    def verify(self, /) -> "asyncio.Future[typing.Any]": ...
+    def version(self, /) -> "asyncio.Future[int]": ...
+
+@final
+class AsyncTransaction:
+    """
+    A transaction; `llmspell_state.aio.Transaction` is what users see.
+    """
+    def abandon(self, /) -> None:
+        """
+        Ends the transaction, if it has not ended, without telling how that went. Does not wait.
+        """
+    @property
+    def active(self, /) -> bool:
+        """
+        Whether it was neither committed nor rolled back, and its store is open.
+        """
+    def append(self, /, key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def clear(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    def commit(self, /) -> "asyncio.Future[int]": ...
+    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    def delete(self, /, key: "str", if_version: "int | None") -> "asyncio.Future[bool]": ...
+    @property
+    def ended(self, /) -> bool:
+        """
+        Whether it was committed, rolled back, or failed to commit.
+        """
+    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key with its version and times, or `None`.
+        """
+    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
+    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key, or `MISSING`.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
+    def increment(self, /, key: "str", by: "float") -> "asyncio.Future[typing.Any]": ...
+    def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
+    def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
+    def merge(self, /, key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]": ...
+    def peek(self, /, key: "str", default: "object", unknown: "object") -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
+        """
+    def rollback(self, /) -> "asyncio.Future[None]": ...
+    def scope(self, /, name: "str") -> "asyncio.Future[AsyncTransaction]": ...
+    def set(self, /, key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]": ...
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]": ...
+    def setdefault(self, /, key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key, which is `value` when it was missing.
+        """
+    def take(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        Removes a key and gives its value, or `MISSING`.
+        """
+    def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
+
+@final
+class AsyncValues:
+    """
+    Values.
+    """
+    def fill(self, /) -> "asyncio.Future[None]":
+        """
+        Fetches the next page.
+        """
+    def next(self, /, unknown: "object") -> "typing.Any":
+        """
+        The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
+        """
+
+@final
+class AsyncWatch:
+    """
+    A stream of changes; `llmspell_state.aio.Watch` is what users see.
+    """
+    def close(self, /) -> "asyncio.Future[None]": ...
+    @property
+    def closed(self, /) -> bool:
+        """
+        Whether it was closed.
+        """
+    def fetch(self, /) -> "asyncio.Future[bool]":
+        """
+        Fetches what was committed already.
+        """
+    @property
+    def name(self, /) -> str | None:
+        """
+        The name under which the store keeps how far it has come, or `None`.
+        """
+    def pop(self, /) -> "typing.Any":
+        """
+        The next change if it was fetched already, else `None`.
+        """
+    def ready(self, /) -> "asyncio.Future[None]":
+        """
+        Resolved when there is a change, or the watch was closed.
+        """
+    def save(self, /) -> "asyncio.Future[None]": ...
+    @property
+    def version(self, /) -> int:
+        """
+        The last version whose changes, and all before them, are done.
+        """
+
+@final
+class Completions:
+    """
+    What one loop waits for. The loop alone holds it (by the callback of its descriptor), so it ends when the loop is closed:
+    what comes later is dropped where it was made.
+    """
+    def __len__(self, /) -> int:
+        """
+        How many calls have not ended.
+        """
+    def drain(self, /) -> None:
+        """
+        Resolves futures whose calls have ended, some of them if there are many.
+        """
 
 @final
 class Items:
@@ -26,6 +263,20 @@ class Keys:
     """
     def __iter__(self, /) -> Keys: ...
     def __next__(self, /) -> str: ...
+
+@final
+class Retry:
+    """
+    The attempts that are left after a conflict.
+    """
+    def __new__(cls, /, attempts: "int | None" = None) -> Retry:
+        """
+        At most `attempts` in all; without a number, as many as everywhere.
+        """
+    def pause(self, /) -> float | None:
+        """
+        After a failed attempt: the seconds to wait before the next one; `None` when there is none.
+        """
 
 @disjoint_base
 class Scope:

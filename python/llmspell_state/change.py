@@ -49,7 +49,7 @@ class Change:
     actor: str | None
     """Who made it: the setting ``actor`` of the state that wrote."""
     ends_commit: bool
-    """Whether it is the last of its commit that the watch tells: then ``version`` may be kept, to go on ``since`` it."""
+    """Whether it is the last of its commit that the watch tells: keep ``version`` then, to go on ``since`` it."""
 
     @classmethod
     def _from_store(

@@ -1,18 +1,24 @@
-"""Runs every case of ``tests/spec``, each in memory and on a file. The language of the cases is in its README."""
+"""Runs every case of ``tests/spec`` on both surfaces, each in memory and on a file. The README there has their language.
+
+The runner is written for asyncio. On the plain surface it never has anything to wait for.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
 import subprocess
 import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import llmspell_state
 import pytest
 from llmspell_state import MISSING as NO_VALUE
-from llmspell_state import State, StateError
+from llmspell_state import StateError, aio
 
 RUNNER = "python"
 SPEC = Path(__file__).parent.parent / "spec"
@@ -83,22 +89,71 @@ def stored(value: Any) -> Any:
     return MISSING if value is NO_VALUE else value
 
 
+class Plain:
+    """The surface without coroutines."""
+
+    State = llmspell_state.State
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return end.value
+        raise AssertionError("the plain surface has something to wait for")
+
+    def function(self, work: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        return lambda *given: self.run(work(*given))
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Async:
+    """The surface for asyncio."""
+
+    State = aio.State
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.run = self.loop.run_until_complete
+        self.sleep = asyncio.sleep
+
+    def function(self, work: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        return work
+
+
+async def settle(answer: Any) -> Any:
+    """What a call answers on either surface."""
+    return await answer if isinstance(answer, Awaitable) else answer
+
+
+async def collect(listing: Any) -> list[Any]:
+    found = [item async for item in listing] if isinstance(listing, AsyncIterable) else list(listing)
+    return [list(item) if isinstance(item, tuple) else item for item in found]
+
+
 class Run:
     """One run of one case."""
 
-    def __init__(self, case: dict[str, Any], directory: Path, on_file: bool) -> None:
-        self.directory = directory
+    def __init__(self, case: dict[str, Any], directory: Path, on_file: bool, surface: Plain | Async) -> None:
+        self.directory, self.surface = directory, surface
         self.settings = dict(case.get("config", {}))
         if on_file:
             self.settings["persistence_path"] = str(directory / "store.db")
         self.saved: dict[str, Any] = {}
         self.handles: dict[str, Any] = {}
         self.round = 1
-        self.handles["state"] = self.open_store({})
 
-    def open_store(self, more: dict[str, Any]) -> State:
+    async def all(self, steps: list[dict[str, Any]]) -> None:
+        self.handles["state"] = await self.open_store({})
+        try:
+            await self.steps(steps)
+        finally:
+            await settle(self.handles["state"].close())
+
+    async def open_store(self, more: dict[str, Any]) -> Any:
         settings = {**self.settings, **self.expand(more)}
-        return State(settings.pop("persistence_path", None), **settings)
+        return await settle(self.surface.State(settings.pop("persistence_path", None), **settings))
 
     def expand(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -117,14 +172,14 @@ class Run:
             return {key: self.expand(member) for key, member in argument}
         return FORMS[form](argument)
 
-    def steps(self, steps: list[dict[str, Any]]) -> Any:
+    async def steps(self, steps: list[dict[str, Any]]) -> Any:
         answer = None
         for step in steps:
             if not (step.get("once") and self.round > 1):
-                answer = self.step(step)
+                answer = await self.step(step)
         return answer
 
-    def step(self, step: dict[str, Any]) -> Any:
+    async def step(self, step: dict[str, Any]) -> Any:
         verbs = [name for name in step if name in VOCABULARY["verbs"]]
         assert len(verbs) == 1, f"{step} has not one verb"
         (verb,) = verbs
@@ -133,9 +188,9 @@ class Run:
         assert not unknown, f"'{verb}' has no field {unknown}"
         assert rules["takes"][0] <= len(step[verb]) <= rules["takes"][1], f"{step}: number of arguments"
         if "raises" in step:
-            self.expect_error(verb, step)
+            await self.expect_error(verb, step)
             return None
-        answer = self.call(verb, step)
+        answer = await self.call(verb, step)
         shown = f"{json.dumps(step, ensure_ascii=False)[:200]} gave {repr(answer)[:300]}"
         if "returns" in step:
             assert self.fits(verb, step["returns"], answer), shown
@@ -146,10 +201,10 @@ class Run:
             self.saved[name] = answer if field is None else answer[field]
         return answer
 
-    def expect_error(self, verb: str, step: dict[str, Any]) -> None:
+    async def expect_error(self, verb: str, step: dict[str, Any]) -> None:
         shown = json.dumps(step, ensure_ascii=False)[:200]
         try:
-            answer = self.call(verb, step)
+            answer = await self.call(verb, step)
         except OwnError:
             assert step["raises"] == "own", f"{shown} raised the callback's own error"
             return
@@ -167,63 +222,64 @@ class Run:
             return all(same(field, answer[name]) for name, field in expected.items())
         return same(expected, answer)
 
-    def call(self, verb: str, step: dict[str, Any]) -> Any:
+    async def call(self, verb: str, step: dict[str, Any]) -> Any:
         handle = self.handles[step.get("on", "state")]
         for name in step.get("in", ()):
-            handle = handle.scope(name)
+            handle = await settle(handle.scope(name))
         given = step[verb] if verb == "transact" else self.expand(step[verb])
         options = {name: self.expand(step[name]) for name in VOCABULARY["verbs"][verb]["options"] if name in step}
         name = options.pop("as", "")
         if verb == "transact":
-            return self.transact(handle, name, *given, **options)
+            return await self.transact(handle, name, *given, **options)
         own = getattr(self, f"do_{verb}", None)
-        answer = own(handle, *given, **options) if own else getattr(handle, verb)(*given, **options)
+        answer = await settle((own(handle, *given, **options)) if own else getattr(handle, verb)(*given, **options))
         if name:
             self.handles[name], answer = answer, MISSING
         return MISSING if answer is None and verb in SAY_NOTHING else answer
 
     # The verbs that are not simply a method of the same name.
 
-    def do_get(self, handle: Any, key: str, default: Any = MISSING) -> Any:
-        return handle.get(key, default)
+    async def do_get(self, handle: Any, key: str, default: Any = MISSING) -> Any:
+        return await settle(handle.get(key, default))
 
-    def do_entry(self, handle: Any, key: str) -> Any:
-        entry = handle.entry(key)
+    async def do_entry(self, handle: Any, key: str) -> Any:
+        entry = await settle(handle.entry(key))
         if entry is None:
             return MISSING
         fields = {name: getattr(entry, name) for name in ("value", "version", "created", "updated")}
         return {**fields, "expires": MISSING if entry.expires is None else entry.expires}
 
-    def do_verify(self, handle: Any) -> Any:
-        found = handle.verify()
+    async def do_verify(self, handle: Any) -> Any:
+        found = await settle(handle.verify())
         fields = {name: getattr(found, name) for name in ("version", "changes", "keys", "scopes", "ok")}
         return {**fields, "problems": list(found.problems)}
 
-    def do_keys(self, handle: Any, *pattern: str, **options: Any) -> Any:
-        return list(handle.keys(*pattern, **options))
+    async def do_keys(self, handle: Any, *pattern: str, **options: Any) -> Any:
+        return await collect(handle.keys(*pattern, **options))
 
-    def do_items(self, handle: Any, *pattern: str, **options: Any) -> Any:
-        return [list(item) for item in handle.items(*pattern, **options)]
+    async def do_items(self, handle: Any, *pattern: str, **options: Any) -> Any:
+        return await collect(handle.items(*pattern, **options))
 
-    def do_iterate(self, handle: Any, verb: str, *pattern: str, **options: Any) -> Any:
-        return iter({"keys": handle.keys, "items": handle.items}[verb](*pattern, **options))
+    async def do_iterate(self, handle: Any, verb: str, *pattern: str, **options: Any) -> Any:
+        listing = {"keys": handle.keys, "items": handle.items}[verb](*pattern, **options)
+        return aiter(listing) if isinstance(listing, AsyncIterable) else iter(listing)
 
-    def do_next(self, iterator: Any) -> Any:
-        item = next(iterator, END)
+    async def do_next(self, iterator: Any) -> Any:
+        item = next(iterator, END) if isinstance(iterator, Iterator) else await anext(iterator, END)
         return list(item) if isinstance(item, tuple) else item
 
-    def do_rest(self, iterator: Any) -> Any:
-        return [list(item) if isinstance(item, tuple) else item for item in iterator]
+    async def do_rest(self, iterator: Any) -> Any:
+        return await collect(iterator)
 
-    def do_modify(self, handle: Any, key: str, function: list[Any], **options: Any) -> Any:
+    async def do_modify(self, handle: Any, key: str, function: list[Any], **options: Any) -> Any:
         name, *given = function
         calls = 0
 
-        def change(value: Any) -> Any:
+        async def change(value: Any) -> Any:
             nonlocal calls
             calls += 1
             if name == "race" and calls == 1:
-                self.handles["state"].increment(key, 100)
+                await settle(self.handles["state"].increment(key, 100))
             if name in ("add", "race"):
                 return (value or 0) + given[0]
             if name == "push":
@@ -236,59 +292,60 @@ class Run:
             assert name == "fail", f"no function '{name}'"
             raise OwnError
 
-        return handle.modify(key, change, **options)
+        return await settle(handle.modify(key, self.surface.function(change), **options))
 
-    def do_begin(self, handle: Any) -> Any:
-        return handle.transaction()
+    async def do_begin(self, handle: Any) -> Any:
+        return await settle(handle.transaction())
 
-    def transact(self, handle: Any, name: str, steps: list[dict[str, Any]], **options: Any) -> Any:
+    async def transact(self, handle: Any, name: str, steps: list[dict[str, Any]], **options: Any) -> Any:
         outer, self.round = self.round, 0
 
-        def work(transaction: Any) -> Any:
+        async def work(transaction: Any) -> Any:
             self.round += 1
             self.handles[name] = transaction
-            return self.steps(steps)
+            return await self.steps(steps)
 
         try:
-            return handle.transact(work, **options)
+            return await settle(handle.transact(self.surface.function(work), **options))
         finally:
             self.round = outer
 
-    def do_fail(self, _: Any) -> Any:
+    async def do_fail(self, _: Any) -> Any:
         raise OwnError
 
-    def do_open(self, _: Any, more: dict[str, Any]) -> Any:
-        return self.open_store(more)
+    async def do_open(self, _: Any, more: dict[str, Any]) -> Any:
+        return await self.open_store(more)
 
-    def do_reopen(self, handle: Any, more: Any = None) -> Any:
-        handle.close()
-        self.handles["state"] = self.open_store(more or {})
+    async def do_reopen(self, handle: Any, more: Any = None) -> Any:
+        await settle(handle.close())
+        self.handles["state"] = await self.open_store(more or {})
 
-    def do_next_change(self, watch: Any, timeout: int = 10_000) -> Any:
-        change = watch.next(timeout / 1000)
+    async def do_next_change(self, watch: Any, timeout: int = 10_000) -> Any:
+        change = await settle(watch.next(timeout / 1000))
         if change is None:
             return END
         fields = {name: getattr(change, name) for name in ("key", "operation", "version", "time", "ends_commit")}
         actor = MISSING if change.actor is None else change.actor
         return {**fields, "value": stored(change.value), "old": stored(change.old), "actor": actor}
 
-    def do_changes(self, watch: Any) -> Any:
-        return [
-            [change.key, change.operation, stored(change.value), stored(change.old), change.ends_commit]
-            for change in iter(lambda: watch.next(0.05), None)
-        ]
+    async def do_changes(self, watch: Any) -> Any:
+        told = []
+        while (change := await settle(watch.next(0.05))) is not None:
+            values = [stored(change.value), stored(change.old)]
+            told.append([change.key, change.operation, *values, change.ends_commit])
+        return told
 
-    def do_save_watch(self, watch: Any) -> Any:
-        return watch.save()
+    async def do_save_watch(self, watch: Any) -> Any:
+        return await settle(watch.save())
 
-    def do_close_watch(self, watch: Any) -> Any:
-        return watch.close()
+    async def do_close_watch(self, watch: Any) -> Any:
+        return await settle(watch.close())
 
-    def do_shell(self, _: Any, command: str) -> Any:
+    async def do_shell(self, _: Any, command: str) -> Any:
         subprocess.run(["sh", "-c", command], cwd=self.directory, check=True)
 
-    def do_wait(self, _: Any, milliseconds: int) -> Any:
-        time.sleep(milliseconds / 1000)
+    async def do_wait(self, _: Any, milliseconds: int) -> Any:
+        await self.surface.sleep(milliseconds / 1000)
 
 
 @pytest.fixture(scope="module")
@@ -296,18 +353,24 @@ def passed() -> set[str]:
     return set()
 
 
+@pytest.fixture(scope="module", params=["plain", "asyncio"])
+def surface(request: pytest.FixtureRequest) -> Iterator[Plain | Async]:
+    if request.param == "plain":
+        yield Plain()
+        return
+    surface = Async()
+    yield surface
+    surface.loop.close()
+
+
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"{file}: {case['name']}") for file, case in TAKEN])
-def test_case(case: dict[str, Any], tmp_path: Path, passed: set[str]) -> None:
+def test_case(case: dict[str, Any], surface: Plain | Async, tmp_path: Path, passed: set[str]) -> None:
     assert case.keys() <= set(VOCABULARY["case"]), f"unknown fields in {case['name']}"
     for store in ["file"] if case.get("needs") == "file" else ["memory", "file"]:
         directory = tmp_path / store
         directory.mkdir()
-        run = Run(case, directory, store == "file")
-        try:
-            run.steps(case["steps"])
-        finally:
-            run.handles["state"].close()
-    passed.add(case["name"])
+        surface.run(Run(case, directory, store == "file", surface).all(case["steps"]))
+    passed.add(f"{type(surface).__name__} {case['name']}")
 
 
 def test_every_case_has_a_name_of_its_own(passed: set[str], capsys: pytest.CaptureFixture[str]) -> None:

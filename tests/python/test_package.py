@@ -43,7 +43,7 @@ def test_the_package_is_typed():
 
 def test_every_exported_name_is_there():
     assert all(hasattr(llmspell_state, name) for name in llmspell_state.__all__)
-    assert llmspell_state.__all__ == sorted(llmspell_state.__all__)
+    assert llmspell_state.__all__ == sorted(llmspell_state.__all__, key=lambda name: (not name.isupper(), name))
 
 
 def test_scope_and_transaction_are_what_the_verbs_give():

@@ -229,6 +229,13 @@ impl FromPyObject<'_, '_> for Keys {
     }
 }
 
+impl Keys {
+    /// For another thread, which must not have Python's.
+    pub(crate) fn into_strings(self) -> Vec<String> {
+        self.0.iter().map(|key| (**key).to_owned()).collect()
+    }
+}
+
 /// The members of a mapping: its keys, and its values in their stored form.
 pub(crate) struct Members {
     keys: Vec<PyBackedStr>,

@@ -26,13 +26,17 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     classes(py).map(drop)
 }
 
+/// What stands for a value that is not there.
+pub(crate) fn missing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    Ok(classes(py)?.missing.bind(py).clone())
+}
+
 /// A change with values of its own. The time goes as milliseconds; the class makes a date of it.
 pub(crate) fn to_py<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
-    let classes = classes(py)?;
     let value = |document: &Option<Document>| {
-        document.as_ref().map_or_else(|| Ok(classes.missing.bind(py).clone()), |document| value::read(py, document))
+        document.as_ref().map_or_else(|| missing(py), |document| value::read(py, document))
     };
-    classes.from_store.bind(py).call1((
+    classes(py)?.from_store.bind(py).call1((
         &change.key,
         change.operation.name(),
         value(&change.value)?,

@@ -4,6 +4,7 @@
 //! Python adds on top (mapping views, keyword defaults) is in `python/llmspell_state`.
 #![allow(clippy::needless_pass_by_value)] // arguments of a method for Python are handed over by value
 
+mod aio;
 mod argument;
 mod call;
 mod callback;
@@ -23,6 +24,10 @@ mod watch;
 /// The compiled part of `llmspell_state`; import the names from there.
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use super::aio::{
+        AsyncItems, AsyncKeys, AsyncScope, AsyncState, AsyncTransaction, AsyncValues, AsyncWatch, Completions, Retry,
+    };
     #[pymodule_export]
     use super::iterators::{Items, Keys, Values};
     #[pymodule_export]

@@ -18,7 +18,7 @@ pub(crate) struct State {
 }
 
 /// Imports what calls give back or raise: finalizers that run when the interpreter is taken apart can import nothing.
-fn prepare(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     error::prepare(py)?;
     entry::prepare(py)?;
     change::prepare(py)?;

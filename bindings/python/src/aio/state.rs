@@ -1,0 +1,84 @@
+//! `AsyncState`: an open store for an event loop.
+
+use super::completions::{later, pending};
+use super::give;
+use super::scope::AsyncScope;
+use crate::{config, state, verification};
+use llmspell_state_persistence as core;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+
+type Future<'py> = PyResult<Bound<'py, PyAny>>;
+
+/// An open store; `llmspell_state.aio.State` is what users see.
+#[pyclass(frozen, extends = AsyncScope, module = "llmspell_state._native")]
+pub(crate) struct AsyncState {
+    state: core::State,
+}
+
+/// A store on its way to who opened it. If nobody is there any more, it is closed where that keeps no loop waiting.
+struct Opened(Option<core::State>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(state) = self.0.take() {
+            state.close_then(drop);
+        }
+    }
+}
+
+fn give_state(py: Python<'_>, mut opened: Opened) -> Future<'_> {
+    let Some(state) = opened.0.take() else { return give::nothing(py, ()) };
+    let root = AsyncScope::new(core::Scope::clone(&state));
+    Ok(Bound::new(py, PyClassInitializer::from(root).add_subclass(AsyncState { state }))?.into_any())
+}
+
+#[pymethods]
+impl AsyncState {
+    /// Opens the store at `path` (in memory without one) with settings by name.
+    #[staticmethod]
+    #[pyo3(signature = (path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "asyncio.Future[AsyncState]")]
+    fn open<'py>(py: Python<'py>, path: Option<&Bound<'py, PyAny>>, options: &Bound<'py, PyDict>) -> Future<'py> {
+        state::prepare(py)?;
+        let config = config::from_py(path, options)?;
+        pending(py, give_state, |reply| {
+            core::State::open_then(config, |opened| reply.send(opened.map(|state| Opened(Some(state)))));
+        })
+    }
+
+    #[pyo3(signature = () -> "asyncio.Future[None]")]
+    fn close<'py>(&self, py: Python<'py>) -> Future<'py> {
+        pending(py, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)))
+    }
+
+    #[pyo3(signature = () -> "asyncio.Future[typing.Any]")]
+    fn verify<'py>(&self, py: Python<'py>) -> Future<'py> {
+        let state = self.state.clone();
+        later(py, Ok(self.state.call(move |_| state.verify())), verification::to_py)
+    }
+
+    #[pyo3(signature = () -> "asyncio.Future[int]")]
+    fn version<'py>(&self, py: Python<'py>) -> Future<'py> {
+        let state = self.state.clone();
+        later(py, Ok(self.state.call(move |_| state.version())), give::count)
+    }
+
+    /// The store's identity: the text of a UUID, the same wherever its file goes.
+    #[getter]
+    fn store_id(&self) -> String {
+        self.state.store_id().to_owned()
+    }
+
+    /// The store's file, or `None` in memory.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.state.config().persistence_path.clone()
+    }
+
+    /// The settings in force, as a new `dict`.
+    #[getter]
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        config::to_py_dict(py, self.state.config())
+    }
+}

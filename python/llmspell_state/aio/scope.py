@@ -1,0 +1,136 @@
+"""A scope: a tree of names, each with keys of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, overload
+
+from .. import _native
+from ..errors import ConflictError
+from .transaction import Transaction
+from .verbs import Hook, Verbs, check_function, fresh, outcome
+from .watch import Watch
+
+_T = TypeVar("_T")
+
+
+class Scope(Verbs):
+    """Keys and values isolated from every other scope.
+
+    Handles are cheap and may be shared by tasks, threads and event loops. A scope's keys are never part of its
+    parent's keys.
+    """
+
+    __slots__ = ()
+
+    _handle: _native.AsyncScope
+
+    @classmethod
+    def _of(cls, handle: _native.AsyncScope, default: Hook | None) -> Scope:
+        scope = cls.__new__(cls)
+        scope._handle, scope._default = handle, default
+        return scope
+
+    async def set(self, key: str, value: object, *, if_version: int | None = None, default: Hook | None = None) -> int:
+        """Stores a value and returns the version of its commit.
+
+        With ``if_version``, only when the key's version is still that one (0: when the key is missing);
+        ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
+        """
+        return await self._handle.set(key, value, if_version, default or self._default)
+
+    async def set_many(self, mapping: Mapping[str, Any]) -> int:
+        """Stores all members of a mapping in one commit and returns its version."""
+        return await self._handle.set_many(mapping, self._default)
+
+    async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
+        """Replaces a value by what ``fn`` makes of the current one, and returns the new value.
+
+        ``fn`` is a plain or an async function, which may await anything: nothing is held meanwhile. It gets ``default``
+        when the key is missing, and runs again when another writer was faster.
+        """
+        check_function(fn)
+        retry = _native.Retry()
+        while True:
+            entry = await self.entry(key)
+            current, version = (fresh(default), 0) if entry is None else (entry.value, entry.version)
+            new = await outcome(fn(current))
+            try:
+                return await self._handle.swap(key, new, version, self._default)
+            except ConflictError:
+                if (pause := retry.pause()) is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def scope(self, name: str) -> Scope:
+        """The scope of this name inside this one."""
+        return Scope._of(await self._handle.scope(name), self._default)
+
+    async def scopes(self) -> list[str]:
+        """The names of the scopes inside this one, sorted."""
+        return await self._handle.scopes()
+
+    @property
+    def name(self) -> str:
+        """The scope's own name; empty for the root."""
+        return self._handle.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._handle.closed
+
+    def transaction(self) -> Transaction:
+        """A transaction for ``async with``, which begins it, commits at the end and rolls back on an exception.
+
+        ``ConflictError`` at the commit means that another writer changed what was read. ``transact`` then runs again.
+        """
+        return Transaction(self._handle, self._default)
+
+    async def begin(self) -> Transaction:
+        """Begins a transaction, which ends by its ``commit`` or ``rollback``."""
+        return await self.transaction()
+
+    @overload
+    async def transact(self, fn: Callable[[Transaction], Awaitable[_T]], *, attempts: int | None = None) -> _T: ...
+    @overload
+    async def transact(self, fn: Callable[[Transaction], _T], *, attempts: int | None = None) -> _T: ...
+    async def transact(self, fn: Callable[[Transaction], Any], *, attempts: int | None = None) -> Any:
+        """Runs ``fn``, a plain or an async function, with a transaction, commits, and returns what ``fn`` returned.
+
+        It may await anything: nothing is held meanwhile. When another writer was faster, everything ``fn`` did is
+        forgotten and it runs again, up to ``attempts`` times; so it should change nothing outside the transaction. An
+        exception, or being cancelled, rolls back.
+        """
+        check_function(fn)
+        retry = _native.Retry(attempts)
+        while True:
+            try:
+                async with self.transaction() as transaction:
+                    return await outcome(fn(transaction))
+            except ConflictError:
+                if (pause := retry.pause()) is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    def watch(self, pattern: str = "*", since: int | None = None, name: str | None = None) -> Watch:
+        """Watches the keys of this scope that match, those of scopes inside it left out; see ``Watch``.
+
+        It tells what is committed from now on or, with ``since``, after that version. With a ``name``, the store keeps
+        how far it has come: when it was there before, it goes on where it was, whatever ``since`` says.
+
+        ``async for`` takes it as it is. To be sure that it has begun before something is written, enter or await it.
+        """
+        return Watch(self._handle.watch(pattern, since, name))
+
+    async def named_watches(self) -> dict[str, int]:
+        """The names of this scope's watches that the store keeps, and the versions that they are done with."""
+        return await self._handle.named_watches()
+
+    async def forget_watch(self, name: str) -> bool:
+        """Forgets how far a named watch has come, and says whether there was one of this name."""
+        return await self._handle.forget_watch(name)
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.name!r}>"

@@ -1,0 +1,103 @@
+"""A transaction: several reads and writes that happen at one moment or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import _native
+from ..errors import ClosedError
+from .verbs import Hook, Verbs, check_function, fresh, outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+class Transaction(Verbs):
+    """One snapshot with its own writes over it.
+
+    ``async with state.transaction() as tx`` begins it, commits at the end and rolls back on an exception, also that of
+    being cancelled; ``tx = await state.transaction()`` leaves both to the caller. No lock is held while it is open, so
+    it may await anything. One that is dropped without a commit has changed nothing.
+    """
+
+    __slots__ = ("_scope",)
+
+    _handle: _native.AsyncTransaction
+    _scope: _native.AsyncScope | None
+
+    def __init__(self, scope: _native.AsyncScope, default: Hook | None) -> None:
+        self._scope = scope
+        self._default = default
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_handle":
+            raise ClosedError("this transaction has not begun; enter it by 'async with', or await it")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    async def __aenter__(self) -> Self:
+        if self._scope is not None:
+            self._handle = await self._scope.transaction()
+            self._scope = None
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._handle.abandon()
+        elif not self._handle.ended:
+            await self._handle.commit()
+
+    async def set(self, key: str, value: object, *, if_version: int | None = None, default: Hook | None = None) -> None:
+        """Stores a value, for the commit.
+
+        With ``if_version``, only when the key's version is still that one (0: when the key is missing);
+        ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
+        """
+        await self._handle.set(key, value, if_version, default or self._default)
+
+    async def set_many(self, mapping: Mapping[str, Any]) -> None:
+        """Stores all members of a mapping, for the commit."""
+        await self._handle.set_many(mapping, self._default)
+
+    async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
+        """Replaces a value by what ``fn``, a plain or an async function, makes of the current one; returns the new one.
+
+        ``fn`` gets ``default`` when the key is missing.
+        """
+        check_function(fn)
+        entry = await self.entry(key)
+        new = await outcome(fn(fresh(default) if entry is None else entry.value))
+        await self._handle.set(key, new, None, self._default)
+        return await self._handle.get(key)
+
+    async def scope(self, name: str) -> Transaction:
+        """The same transaction, seen from the scope of this name."""
+        scope = Transaction.__new__(Transaction)
+        scope._handle, scope._scope, scope._default = await self._handle.scope(name), None, self._default
+        return scope
+
+    async def commit(self) -> int:
+        """Commits and returns the version of the commit.
+
+        ``ConflictError`` when another writer changed what was read here. Cancelling it leaves open whether it commits.
+        """
+        return await self._handle.commit()
+
+    async def rollback(self) -> None:
+        """Forgets every change."""
+        await self._handle.rollback()
+
+    @property
+    def active(self) -> bool:
+        """Whether it has begun, and was neither committed nor rolled back."""
+        return self._scope is None and self._handle.active
+
+    def __repr__(self) -> str:
+        return f"<Transaction {'new' if self._scope is not None else 'active' if self.active else 'ended'}>"

@@ -1,0 +1,87 @@
+"""What ``keys()``, ``values()`` and ``items()`` give: listings that read again whenever they are iterated over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from .. import _native
+
+_T = TypeVar("_T")
+_UNKNOWN: Final = object()
+
+
+class Select(NamedTuple):
+    """Which keys, from where, how many, in which direction."""
+
+    pattern: str
+    after: str | None
+    limit: int | None
+    reverse: bool
+
+
+class _Pages(Protocol):
+    """A listing under way."""
+
+    def next(self, unknown: object) -> Any: ...
+    def fill(self) -> Any: ...
+
+
+class Listing(AsyncIterator[_T]):
+    """Gives one after the other what threads of the library fetch page by page.
+
+    Cancelling leaves it where it was. It holds no lock, and nothing of what is written meanwhile shows.
+    """
+
+    __slots__ = ("_pages",)
+
+    def __init__(self, pages: _Pages) -> None:
+        self._pages = pages
+
+    async def __anext__(self) -> _T:
+        while True:
+            found: _T = self._pages.next(_UNKNOWN)
+            if found is not _UNKNOWN:
+                return found
+            await self._pages.fill()
+
+
+class View(Generic[_T]):
+    """A listing that was asked for."""
+
+    __slots__ = ("_handle", "_select")
+
+    def __init__(self, handle: _native.AsyncScope | _native.AsyncTransaction, select: Select) -> None:
+        self._handle = handle
+        self._select = select
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in zip(Select._fields, self._select) if value]
+        return f"<{type(self).__name__} {', '.join(given)}>"
+
+
+class Keys(View[str]):
+    """The keys that match, sorted by their bytes."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Listing[str]:
+        return Listing(self._handle.keys(*self._select))
+
+
+class Values(View[Any]):
+    """The values of the keys that match, in the order of their keys."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Listing[Any]:
+        return Listing(self._handle.values(*self._select))
+
+
+class Items(View[tuple[str, Any]]):
+    """The keys that match and their values, sorted by the bytes of the keys."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Listing[tuple[str, Any]]:
+        return Listing(self._handle.items(*self._select))
