@@ -4,13 +4,28 @@ The compiled part of `llmspell_state`; import the names from there.
 
 import asyncio
 import collections.abc
+import datetime
 import os
 import typing
 from typing_extensions import disjoint_base
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncWatch", "Completions", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "Watch"]
+__all__ = ["AsyncDifferences", "AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncView", "AsyncWatch", "Completions", "Differences", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "View", "Watch"]
+
+@final
+class AsyncDifferences:
+    """
+    Differences.
+    """
+    def fill(self, /) -> "asyncio.Future[None]":
+        """
+        Fetches the next page.
+        """
+    def next(self, /, unknown: "object") -> "typing.Any":
+        """
+        The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
+        """
 
 @final
 class AsyncItems:
@@ -46,6 +61,11 @@ class AsyncScope:
     A scope; `llmspell_state.aio.Scope` is what users see.
     """
     def append(self, /, key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def as_run(self, /, actor: "str | None", run: "str | None", reason: "str | None") -> "AsyncScope":
+        """
+        The same scope, whose changes are told to be of this actor and run, and for this reason.
+        """
+    def at(self, /, when: "int | datetime.datetime") -> "asyncio.Future[AsyncView]": ...
     def clear(self, /, pattern: "str") -> "asyncio.Future[int]": ...
     @property
     def closed(self, /) -> bool:
@@ -54,6 +74,7 @@ class AsyncScope:
         """
     def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
     def delete(self, /, key: "str", if_version: "int | None") -> "asyncio.Future[bool]": ...
+    def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences": ...
     def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
         """
         The value of a key with its version and times, or `None`.
@@ -65,6 +86,7 @@ class AsyncScope:
         The value of a key, or `MISSING`.
         """
     def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
+    def history(self, /, key: "str", limit: "int | None") -> "asyncio.Future[list[typing.Any]]": ...
     def increment(self, /, key: "str", by: "float") -> "asyncio.Future[typing.Any]": ...
     def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
     def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
@@ -79,6 +101,8 @@ class AsyncScope:
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
+    def revert(self, /, key: "str", when: "int | datetime.datetime") -> "asyncio.Future[int]": ...
+    def revert_to(self, /, when: "int | datetime.datetime", pattern: "str") -> "asyncio.Future[int]": ...
     def scope(self, /, name: "str") -> "asyncio.Future[AsyncScope]": ...
     def scopes(self, /) -> "asyncio.Future[list[str]]": ...
     def set(self, /, key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
@@ -96,6 +120,7 @@ class AsyncScope:
         Removes a key and gives its value, or `MISSING`.
         """
     def transaction(self, /) -> "asyncio.Future[AsyncTransaction]": ...
+    def undo(self, /, actor: "str | None", run: "str | None", since: "int") -> "asyncio.Future[typing.Any]": ...
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
     def watch(self, /, pattern: "str", since: "int | None", name: "str | None") -> "asyncio.Future[AsyncWatch]": ...
 
@@ -199,6 +224,32 @@ class AsyncValues:
         """
 
 @final
+class AsyncView:
+    """
+    A view; `llmspell_state.aio.View` is what users see.
+    """
+    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key with its version and times, or `None`.
+        """
+    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
+    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+        """
+        The value of a key, or `MISSING`.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
+    def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
+    def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
+    def scope(self, /, name: "str") -> "asyncio.Future[AsyncView]": ...
+    def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
+    @property
+    def version(self, /) -> int:
+        """
+        The version of the newest commit that it shows.
+        """
+
+@final
 class AsyncWatch:
     """
     A stream of changes; `llmspell_state.aio.Watch` is what users see.
@@ -249,6 +300,14 @@ class Completions:
         """
 
 @final
+class Differences:
+    """
+    An iterator over differences.
+    """
+    def __iter__(self, /) -> Differences: ...
+    def __next__(self, /) -> Any: ...
+
+@final
 class Items:
     """
     An iterator over keys and values.
@@ -297,6 +356,14 @@ class Scope:
         """
         Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
         """
+    def as_run(self, /, *, actor: "str | None" = None, run: "str | None" = None, reason: "str | None" = None) -> "Scope":
+        """
+        The same scope, whose changes are told to be of this actor and run, and for this reason.
+        """
+    def at(self, /, when: "int | datetime.datetime") -> "View":
+        """
+        The scope as it was at a moment.
+        """
     def clear(self, /, pattern: "str" = "*") -> "int":
         """
         Removes all keys that match, in one commit, and returns how many there were.
@@ -313,6 +380,10 @@ class Scope:
     def delete(self, /, key: "str", *, if_version: "int | None" = None) -> "bool":
         """
         Removes a key and says whether it was there; with `if_version`, only when that is still its version.
+        """
+    def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None" = None, pattern: "str" = "*") -> "collections.abc.Iterator[typing.Any]":
+        """
+        Iterates over the keys that match and are not the same at two moments.
         """
     def entry(self, /, key: "str") -> "typing.Any":
         """
@@ -333,6 +404,10 @@ class Scope:
     def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
         """
         The values of those keys that are there, read at one moment.
+        """
+    def history(self, /, key: "str", limit: "int | None" = None) -> "list[typing.Any]":
+        """
+        What has happened to a key, the newest first.
         """
     def increment(self, /, key: "str", by: "float" = ...) -> "typing.Any":
         """
@@ -369,6 +444,15 @@ class Scope:
         """
         The names of the watches that the store keeps, and the versions that they are done with.
         """
+    def revert(self, /, key: "str", when: "int | datetime.datetime") -> "int":
+        """
+        Gives a key the value that it had at a moment, or deletes it if it was not there then, and returns the version of the
+        commit.
+        """
+    def revert_to(self, /, when: "int | datetime.datetime", pattern: "str" = "*") -> "int":
+        """
+        Makes every key that matches as it was at a moment, in one commit, and returns how many that has changed.
+        """
     def scope(self, /, name: "str") -> "Scope":
         """
         The scope of this name inside this one.
@@ -403,6 +487,10 @@ class Scope:
     def transaction(self, /) -> Transaction:
         """
         Begins a transaction.
+        """
+    def undo(self, /, *, actor: "str | None" = None, run: "str | None" = None, since: "int" = ...) -> "typing.Any":
+        """
+        Takes back everything that an actor or a run has changed.
         """
     def watch(self, /, pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch":
         """
@@ -572,6 +660,61 @@ class Values:
     """
     def __iter__(self, /) -> Values: ...
     def __next__(self, /) -> Any: ...
+
+@disjoint_base
+class View:
+    """
+    The verbs of a view; `llmspell_state.View` adds Python's mapping protocol.
+    """
+    def __contains__(self, key: str, /) -> bool: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __iter__(self, /) -> Keys: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, of: "View") -> View:
+        """
+        Another handle of the same view.
+        """
+    def count(self, /, pattern: "str" = "*") -> "int":
+        """
+        How many keys match.
+        """
+    def entry(self, /, key: "str") -> "typing.Any":
+        """
+        The value of a key with its version and times, or `None` when it is missing.
+        """
+    def exists(self, /, key: "str") -> "bool":
+        """
+        Whether a key was there.
+        """
+    def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing. Every call gives an object of its own.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
+        """
+        The values of those keys that are there, read at one moment.
+        """
+    def iter_items(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Items":
+        """
+        Iterates over the keys that match and their values.
+        """
+    def iter_keys(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Keys":
+        """
+        Iterates over the keys that match, in the order of their bytes.
+        """
+    def iter_values(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Values":
+        """
+        Iterates over the values of the keys that match.
+        """
+    def scope(self, /, name: "str") -> "View":
+        """
+        The scope of this name inside this one, as it was at the same moment.
+        """
+    @property
+    def version(self, /) -> int:
+        """
+        The version of the newest commit that it shows.
+        """
 
 @disjoint_base
 class Watch:

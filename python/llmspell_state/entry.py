@@ -33,3 +33,8 @@ class Entry:
 def date(milliseconds: int) -> datetime:
     """The date of a number of milliseconds since 1970, UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def milliseconds(date: datetime) -> int:
+    """The whole milliseconds since 1970, UTC, of a date that says of which time zone it is."""
+    return (date - _EPOCH) // timedelta(milliseconds=1)

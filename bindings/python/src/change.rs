@@ -31,19 +31,23 @@ pub(crate) fn missing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(classes(py)?.missing.bind(py).clone())
 }
 
+/// A new object of a value, or what stands for one that is not there.
+pub(crate) fn optional<'py>(py: Python<'py>, value: Option<&Document>) -> PyResult<Bound<'py, PyAny>> {
+    value.map_or_else(|| missing(py), |value| value::read(py, value))
+}
+
 /// A change with values of its own. The time goes as milliseconds; the class makes a date of it.
 pub(crate) fn to_py<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
-    let value = |document: &Option<Document>| {
-        document.as_ref().map_or_else(|| missing(py), |document| value::read(py, document))
-    };
     classes(py)?.from_store.bind(py).call1((
         &change.key,
         change.operation.name(),
-        value(&change.value)?,
-        value(&change.old)?,
+        optional(py, change.value.as_ref())?,
+        optional(py, change.old.as_ref())?,
         change.version,
         change.time_ms,
-        &change.actor,
+        &change.origin.actor,
+        &change.origin.run,
+        &change.origin.reason,
         change.ends_commit,
     ))
 }

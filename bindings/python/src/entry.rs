@@ -14,8 +14,19 @@ fn from_store(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(from_store.bind(py))
 }
 
+fn milliseconds_of(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static MILLISECONDS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    MILLISECONDS.import(py, "llmspell_state.entry", "milliseconds")
+}
+
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    from_store(py).map(drop)
+    from_store(py)?;
+    milliseconds_of(py).map(drop)
+}
+
+/// A date as the milliseconds since 1970 that the store keeps, those that are not whole left out.
+pub(crate) fn milliseconds(date: &Bound<'_, PyAny>) -> PyResult<i64> {
+    milliseconds_of(date.py())?.call1((date,))?.extract()
 }
 
 /// An entry with a value of its own. Times go as milliseconds; the class makes dates of them.

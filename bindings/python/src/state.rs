@@ -5,7 +5,7 @@ use crate::call::detached;
 use crate::config;
 use crate::error::{self, unless_forked};
 use crate::scope::Scope;
-use crate::{change, entry, transaction, value, verification};
+use crate::{change, entry, history, transaction, value, verification};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -22,6 +22,7 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     error::prepare(py)?;
     entry::prepare(py)?;
     change::prepare(py)?;
+    history::prepare(py)?;
     transaction::prepare(py)?;
     value::prepare(py)
 }

@@ -28,6 +28,7 @@ committed. A handle may be used from several event loops. It works on asyncio an
 from .scope import Scope
 from .state import State
 from .transaction import Transaction
+from .view import View
 from .watch import Watch
 
-__all__ = ["Scope", "State", "Transaction", "Watch"]
+__all__ = ["Scope", "State", "Transaction", "View", "Watch"]

@@ -1,4 +1,4 @@
-"""The verbs that are the same in a scope and in a transaction."""
+"""The verbs that are the same in a scope, in a transaction and, as far as they read, in a view of the past."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ Hook = Callable[[Any], object]
 """Turns objects that cannot be stored into ones that can."""
 
 
-class Verbs:
-    """Text keys and their values, in a store or in a transaction."""
+class ReadingVerbs:
+    """Text keys and their values, to be read: in a store now or in the past, or in a transaction."""
 
-    __slots__ = ("__weakref__", "_default", "_handle")
+    __slots__ = ("__weakref__", "_handle")
 
-    _handle: _native.AsyncScope | _native.AsyncTransaction
-    _default: Hook | None
+    _handle: _native.AsyncScope | _native.AsyncTransaction | _native.AsyncView
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -33,9 +32,6 @@ class Verbs:
     async def get(self, key: str, default: _T) -> Any | _T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or ``default`` when it is missing. Every call gives an object of its own."""
-        value = self._handle.peek(key, default, _UNKNOWN)
-        if value is not _UNKNOWN:
-            return value
         value = await self._handle.get(key)
         return default if value is MISSING else value
 
@@ -52,51 +48,18 @@ class Verbs:
         """The values of those keys that are there, read at one moment."""
         return await self._handle.get_many(keys)
 
-    async def delete(self, key: str, *, if_version: int | None = None) -> bool:
-        """Removes a key and says whether it was there; with ``if_version``, only when that is still its version."""
-        return await self._handle.delete(key, if_version)
-
-    async def clear(self, pattern: str = "*") -> int:
-        """Removes all keys that match, in one commit, and returns how many there were."""
-        return await self._handle.clear(pattern)
-
     async def count(self, pattern: str = "*") -> int:
         """How many keys match."""
         return await self._handle.count(pattern)
-
-    async def increment(self, key: str, by: float = 1) -> Any:
-        """Adds to a number, exactly, and returns the sum; a missing key counts as 0."""
-        return await self._handle.increment(key, by)
-
-    async def append(self, key: str, item: object) -> int:
-        """Adds an item to the end of a list and returns the new length; a missing key counts as an empty list."""
-        return await self._handle.append(key, item, self._default)
-
-    async def merge(self, key: str, patch: object) -> Any:
-        """Merges a patch into a value (JSON Merge Patch, RFC 7386: ``None`` removes a member) and returns the result."""
-        return await self._handle.merge(key, patch, self._default)
-
-    async def setdefault(self, key: str, default: object = None) -> Any:
-        """The value of a key; when it is missing, ``default`` is stored first."""
-        return await self._handle.setdefault(key, default, self._default)
-
-    async def pop(self, key: str, default: Any = MISSING) -> Any:
-        """Removes a key and returns its value; ``default``, or ``KeyError`` without one, when it is missing."""
-        value = await self._handle.take(key)
-        if value is not MISSING:
-            return value
-        if default is MISSING:
-            raise KeyError(key)
-        return default
 
     def keys(
         self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
     ) -> Keys:
         """The keys that match, sorted by their bytes, for ``async for``.
 
-        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on), ``limit``
-        is the most keys to give. The listing can be iterated over again; each time it reads anew, page by page, the keys
-        of the moment at which it began.
+        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on),
+        ``limit`` is the most keys to give. The listing can be iterated over again; each time it reads anew, page by
+        page, the keys of the moment at which it began.
         """
         return Keys(self._handle, Select(pattern, after, limit, reverse))
 
@@ -111,6 +74,60 @@ class Verbs:
     ) -> Items:
         """The keys that match with their values; see ``keys``."""
         return Items(self._handle, Select(pattern, after, limit, reverse))
+
+
+class Verbs(ReadingVerbs):
+    """Text keys and their values, in a store or in a transaction."""
+
+    __slots__ = ("_default",)
+
+    _handle: _native.AsyncScope | _native.AsyncTransaction
+    _default: Hook | None
+
+    @overload
+    async def get(self, key: str) -> Any: ...
+    @overload
+    async def get(self, key: str, default: _T) -> Any | _T: ...
+    async def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or ``default`` when it is missing. Every call gives an object of its own."""
+        value = self._handle.peek(key, default, _UNKNOWN)
+        if value is not _UNKNOWN:
+            return value
+        value = await self._handle.get(key)
+        return default if value is MISSING else value
+
+    async def delete(self, key: str, *, if_version: int | None = None) -> bool:
+        """Removes a key and says whether it was there; with ``if_version``, only when that is still its version."""
+        return await self._handle.delete(key, if_version)
+
+    async def clear(self, pattern: str = "*") -> int:
+        """Removes all keys that match, in one commit, and returns how many there were."""
+        return await self._handle.clear(pattern)
+
+    async def increment(self, key: str, by: float = 1) -> Any:
+        """Adds to a number, exactly, and returns the sum; a missing key counts as 0."""
+        return await self._handle.increment(key, by)
+
+    async def append(self, key: str, item: object) -> int:
+        """Adds an item to the end of a list and returns the new length; a missing key counts as an empty list."""
+        return await self._handle.append(key, item, self._default)
+
+    async def merge(self, key: str, patch: object) -> Any:
+        """Merges a patch into a value and returns the result (JSON Merge Patch: ``None`` removes a member)."""
+        return await self._handle.merge(key, patch, self._default)
+
+    async def setdefault(self, key: str, default: object = None) -> Any:
+        """The value of a key; when it is missing, ``default`` is stored first."""
+        return await self._handle.setdefault(key, default, self._default)
+
+    async def pop(self, key: str, default: Any = MISSING) -> Any:
+        """Removes a key and returns its value; ``default``, or ``KeyError`` without one, when it is missing."""
+        value = await self._handle.take(key)
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise KeyError(key)
+        return default
 
 
 def fresh(default: Any) -> Any:

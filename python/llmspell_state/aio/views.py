@@ -51,12 +51,14 @@ class View(Generic[_T]):
 
     __slots__ = ("_handle", "_select")
 
-    def __init__(self, handle: _native.AsyncScope | _native.AsyncTransaction, select: Select) -> None:
+    def __init__(
+        self, handle: _native.AsyncScope | _native.AsyncTransaction | _native.AsyncView, select: Select
+    ) -> None:
         self._handle = handle
         self._select = select
 
     def __repr__(self) -> str:
-        given = [f"{name}={value!r}" for name, value in zip(Select._fields, self._select) if value]
+        given = [f"{name}={value!r}" for name, value in self._select._asdict().items() if value]
         return f"<{type(self).__name__} {', '.join(given)}>"
 
 

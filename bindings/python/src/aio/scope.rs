@@ -2,12 +2,15 @@
 
 use super::completions::{Give, later};
 use super::give;
-use super::listing::{AsyncItems, AsyncKeys, AsyncValues, Source};
+use super::listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues, Gathered, Source};
 use super::transaction::AsyncTransaction;
+use super::view::AsyncView;
 use super::watch::AsyncWatch;
-use crate::argument::{self, After, Amount, Hook, Key, Keys, Limit, Members, Name, Since, Version};
+use crate::argument::{
+    self, Actor, After, Amount, From, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since, Until, Version, When,
+};
 use crate::error::to_py;
-use crate::{transaction, value};
+use crate::{history, transaction, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::Document;
 use pyo3::prelude::*;
@@ -272,6 +275,60 @@ impl AsyncScope {
     fn forget_watch<'py>(&self, py: Python<'py>, name: Name<'_>) -> Future<'py> {
         let name = name.0.to_owned();
         self.ask(py, move |scope| scope.forget_watch(&name), give::truth)
+    }
+
+    /// The same scope, whose changes are told to be of this actor and run, and for this reason.
+    #[pyo3(signature = (actor: "str | None", run: "str | None", reason: "str | None") -> "AsyncScope")]
+    fn as_run(&self, actor: Option<Actor<'_>>, run: Option<Run<'_>>, reason: Option<Reason<'_>>) -> PyResult<Self> {
+        self.handle.as_run(argument::origin(actor, run, reason)).map(Self::new).map_err(to_py)
+    }
+
+    #[pyo3(signature = (key: "str", limit: "int | None") -> "asyncio.Future[list[typing.Any]]")]
+    fn history<'py>(&self, py: Python<'py>, key: Key<'_>, limit: Option<Limit>) -> Future<'py> {
+        let (key, limit) = (key.0.to_owned(), argument::most(limit));
+        self.ask(py, move |scope| scope.history(&key, limit), give::revisions)
+    }
+
+    #[pyo3(signature = (when: "int | datetime.datetime") -> "asyncio.Future[AsyncView]")]
+    fn at<'py>(&self, py: Python<'py>, when: When) -> Future<'py> {
+        self.ask(py, move |scope| Ok((scope.clone(), scope.at(when.0)?)), AsyncView::give)
+    }
+
+    #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences")]
+    fn diff(
+        &self,
+        since: From,
+        until: Option<Until>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> AsyncDifferences {
+        let (scope, pattern) = (self.handle.clone(), pattern.to_owned());
+        let until = until.map(|until| until.0);
+        AsyncDifferences::new(Source::Scope(self.handle.clone()), move || {
+            scope.diff(since.0, until, &pattern).map(Gathered::from)
+        })
+    }
+
+    #[pyo3(signature = (key: "str", when: "int | datetime.datetime") -> "asyncio.Future[int]")]
+    fn revert<'py>(&self, py: Python<'py>, key: Key<'_>, when: When) -> Future<'py> {
+        let key = key.0.to_owned();
+        self.ask(py, move |scope| scope.revert(&key, when.0), give::count)
+    }
+
+    #[pyo3(signature = (when: "int | datetime.datetime", pattern: "str") -> "asyncio.Future[int]")]
+    fn revert_to<'py>(
+        &self,
+        py: Python<'py>,
+        when: When,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> Future<'py> {
+        let pattern = pattern.to_owned();
+        self.ask(py, move |scope| scope.revert_to(when.0, &pattern), give::count)
+    }
+
+    #[pyo3(signature = (actor: "str | None", run: "str | None", since: "int") -> "asyncio.Future[typing.Any]")]
+    fn undo<'py>(&self, py: Python<'py>, actor: Option<Actor<'_>>, run: Option<Run<'_>>, since: Since) -> Future<'py> {
+        let what = argument::undo(actor, run, since);
+        self.ask(py, move |scope| scope.undo(what), history::undone)
     }
 
     /// The scope's own name; empty for the root.
