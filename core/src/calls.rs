@@ -266,7 +266,7 @@ impl Calls<'_> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps)] // what a response means
+#[allow(clippy::unnecessary_wraps, clippy::needless_pass_by_value)] // what a response means
 pub(crate) fn version(response: Response) -> Result<u64> {
     Ok(response.version.cast_unsigned())
 }

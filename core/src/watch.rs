@@ -268,7 +268,9 @@ impl Watch {
             state.buffer.clear();
             (std::mem::take(&mut state.waiters), state.pulse.take(), std::mem::replace(&mut state.closed, true))
         };
-        waiters.into_iter().for_each(|ready| ready(Ok(())));
+        for ready in waiters {
+            ready(Ok(()));
+        }
         if let (Some(pulse), Ok(store)) = (pulse, self.0.store()) {
             store.pulse.forget(pulse);
         }

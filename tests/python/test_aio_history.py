@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import llmspell_state
 import pytest
 from llmspell_state import ClosedError, Difference, InvalidError, InvalidTypeError, NotFoundError, Undone
 from llmspell_state.aio import Scope, State, View
+from loops import run
 
 LATER = datetime(9999, 1, 1, tzinfo=timezone.utc)
 
@@ -25,14 +24,6 @@ async def the_past(state: State) -> View:
     await state.clear()
     await inner.clear()
     return await state.at(version)
-
-
-def test_a_view_has_every_reading_verb_of_the_plain_one() -> None:
-    names = {name for name in dir(llmspell_state.View) if not name.startswith(("_", "iter_"))}
-    assert names == {name for name in dir(View) if not name.startswith("_")}
-    for name in names - {"version"}:
-        plain, own = getattr(llmspell_state.View, name), getattr(View, name)
-        assert list(inspect.signature(plain).parameters) == list(inspect.signature(own).parameters), name
 
 
 def test_a_view_reads_what_was() -> None:
@@ -52,7 +43,7 @@ def test_a_view_reads_what_was() -> None:
             with pytest.raises(NotFoundError):
                 await view.scope("nobody")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_view_is_listed_by_async_for() -> None:
@@ -67,7 +58,7 @@ def test_a_view_is_listed_by_async_for() -> None:
             assert [value async for value in view.values("k0000?", reverse=True, limit=2)] == [9, 8]
             assert [item async for item in view.items(after="k04998")] == [("k04999", 4_999)]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_differences_are_listed_by_async_for_over_all_pages(path: Path) -> None:
@@ -82,7 +73,7 @@ def test_differences_are_listed_by_async_for_over_all_pages(path: Path) -> None:
             assert [difference async for difference in told] == []
             assert [difference.key async for difference in state.diff(0, LATER, "k00[0]0[12]")] == ["k00001", "k00002"]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_tasks_share_differences() -> None:
@@ -97,7 +88,7 @@ def test_tasks_share_differences() -> None:
             keys = await asyncio.gather(*(take() for _ in range(5)))
             assert sorted(key for taken in keys for key in taken) == [f"k{n:05}" for n in range(1_000)]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_run_keeps_the_hook_of_its_state_and_is_told() -> None:
@@ -117,7 +108,7 @@ def test_a_run_keeps_the_hook_of_its_state_and_is_told() -> None:
             assert (revision.value, revision.run) == ("y", "r1")
             assert datetime.now(timezone.utc) - revision.time < timedelta(minutes=1)
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_changes_are_taken_back() -> None:
@@ -135,7 +126,25 @@ def test_changes_are_taken_back() -> None:
             assert await state.revert_to(datetime(1970, 1, 1, tzinfo=timezone.utc)) == 1
             assert not await state.exists("a")
 
-    asyncio.run(main())
+    run(main())
+
+
+def test_a_cancelled_undo_is_whole_or_nothing(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL") as state:
+            bad = state.as_run(run="bad")
+            for turn in range(20):
+                await bad.set_many({f"k{n:03}": turn for n in range(200)})
+                task = asyncio.create_task(state.undo(run="bad"))
+                await asyncio.sleep(turn / 2_000)
+                task.cancel()
+                await asyncio.wait([task])
+                await state.set("fence", turn)
+                assert await state.count("k*") in (0, 200)
+                await state.undo(run="bad")
+                assert await state.count("k*") == 0 and (await state.verify()).ok
+
+    run(main())
 
 
 CALLS: list[Callable[[State, Any], Coroutine[Any, Any, Any]]] = [
@@ -164,7 +173,7 @@ def test_a_moment_that_is_none_is_refused(call: Callable[[State, Any], Coroutine
                 await call(state, 2)
             assert await state.version() == 1
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_what_was_made_of_a_state_is_closed_with_it() -> None:
@@ -181,4 +190,4 @@ def test_what_was_made_of_a_state_is_closed_with_it() -> None:
             run.as_run()
         assert view.version == version
 
-    asyncio.run(main())
+    run(main())

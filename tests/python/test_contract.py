@@ -1,4 +1,4 @@
-"""Runs every case of ``tests/spec`` on both surfaces, each in memory and on a file. The README there has their language.
+"""Runs every case of ``tests/spec`` on both surfaces, each in memory and on a file. Their language is in its README.
 
 The runner is written for asyncio. On the plain surface it never has anything to wait for.
 """

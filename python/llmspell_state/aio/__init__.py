@@ -17,12 +17,14 @@
 >>> asyncio.run(main())
 (['user:123'], {'name': 'Alice', 'score': 10})
 
-A call never blocks the event loop. A read of what is in the cache, a write inside a transaction and the next change that a
-watch has fetched do not even leave it; the rest is done by threads of the library, and calls of many tasks share one
-commit. The same file may be open as ``llmspell_state.State`` in this process, too: both share one store.
+A call never blocks the event loop. A read of what is in the cache, a write inside a transaction and the next change
+that a watch has fetched do not even leave it; the rest is done by threads of the library, and calls of many tasks share
+one commit. The same file may be open as ``llmspell_state.State`` in this process, too: both share one store.
 
-Cancelling is clean at every ``await``: what was under way happens wholly or not at all, so a cancelled write may still be
-committed. A handle may be used from several event loops. It works on asyncio and uvloop, and with anyio on these.
+Cancelling is clean at every ``await``: what was under way happens wholly or not at all, so a cancelled write may still
+be committed. A handle may be used from several event loops, of asyncio or uvloop, and with anyio on these.
+
+What ``async with`` enters (a state, a transaction, a watch) may be awaited instead, and is then the caller's to end.
 """
 
 from .scope import Scope

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class State(Scope):
     """A store, which is also its own root ``Scope``.
 
-    ``async with State("agent.db") as state`` opens it and closes it at the end; ``state = await State("agent.db")`` leaves
-    closing to the caller. ``State()`` keeps everything in memory. The settings are those of ``llmspell_state.State``.
+    ``async with State("agent.db") as state`` opens it and closes it at the end; ``state = await State("agent.db")``
+    leaves closing to the caller. ``State()`` keeps everything in memory. The settings are those of
+    ``llmspell_state.State``.
     """
 
     __slots__ = ("_opened", "_options", "_path")

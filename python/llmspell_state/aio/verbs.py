@@ -140,7 +140,7 @@ async def outcome(result: Awaitable[_T] | _T) -> _T:
     return await result if isinstance(result, Awaitable) else result
 
 
-def check_function(fn: object) -> None:
+def check_function(fn: Any) -> None:
     """Refuses what cannot be called before anything is done."""
     if not callable(fn):
         raise InvalidTypeError(f"fn takes a function, not {type(fn).__qualname__}")

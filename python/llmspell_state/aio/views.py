@@ -46,7 +46,7 @@ class Listing(AsyncIterator[_T]):
             await self._pages.fill()
 
 
-class View(Generic[_T]):
+class Selection(Generic[_T]):
     """A listing that was asked for."""
 
     __slots__ = ("_handle", "_select")
@@ -62,7 +62,7 @@ class View(Generic[_T]):
         return f"<{type(self).__name__} {', '.join(given)}>"
 
 
-class Keys(View[str]):
+class Keys(Selection[str]):
     """The keys that match, sorted by their bytes."""
 
     __slots__ = ()
@@ -71,7 +71,7 @@ class Keys(View[str]):
         return Listing(self._handle.keys(*self._select))
 
 
-class Values(View[Any]):
+class Values(Selection[Any]):
     """The values of the keys that match, in the order of their keys."""
 
     __slots__ = ()
@@ -80,7 +80,7 @@ class Values(View[Any]):
         return Listing(self._handle.values(*self._select))
 
 
-class Items(View[tuple[str, Any]]):
+class Items(Selection[tuple[str, Any]]):
     """The keys that match and their values, sorted by the bytes of the keys."""
 
     __slots__ = ()

@@ -26,8 +26,8 @@ class Watch(AsyncIterator[Change]):
     goes, so a slow consumer costs no memory and holds up no writer. Cancelling whoever waits loses no change. Tasks may
     share it: each change goes to one.
 
-    ``async with state.watch() as watch`` closes it at the end; ``watch = await state.watch()`` leaves that to the caller.
-    Both return when it has begun.
+    ``async with state.watch() as watch`` closes it at the end; ``watch = await state.watch()`` leaves that to the
+    caller. Both return when it has begun.
 
     A watch with a name keeps in the store how far it has come whenever it fetches more, and when it is saved or
     closed; it goes on there when it is opened again. A change counts as done when the next one is asked for, or at

@@ -1,4 +1,4 @@
-"""Tries to break the state from inside a Python interpreter: exits, forks, signals, threads.
+"""Tries to break the state from inside a Python interpreter: event loops, exits, forks, signals, threads.
 
 The crash driver runs it with CRASH_SIZE (small, middle or long), CRASH_SEED and CRASH_DIR, an empty folder. It ends
 with status 0 and a last line of counts, or says what broke, and with which seed.
@@ -15,6 +15,7 @@ from collections import Counter
 from itertools import count
 from pathlib import Path
 
+import python_asyncio
 import python_exits
 import python_forks
 import python_free_threaded
@@ -24,7 +25,13 @@ from python_common import Failed
 
 SECONDS = {"small": 0, "middle": 180, "long": 3600}
 """How long one turn after the other is made; one of them is made in any case."""
-PARTS = {"exits": python_exits, "forks": python_forks, "signals": python_signals, "threads": python_threads}
+PARTS = {
+    "asyncio": python_asyncio,
+    "exits": python_exits,
+    "forks": python_forks,
+    "signals": python_signals,
+    "threads": python_threads,
+}
 
 
 def turn(directory: Path, seed: int, only: list[str]) -> Counter[str]:

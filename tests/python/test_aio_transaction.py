@@ -1,0 +1,121 @@
+"""Transactions that wait for something else meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from llmspell_state import ConflictError
+from llmspell_state.aio import State, Transaction
+from loops import run
+
+
+def test_transactions_that_think_meanwhile_lose_no_update(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL") as state:
+            rounds = 0
+
+            async def think(tx: Transaction) -> None:
+                nonlocal rounds
+                rounds += 1
+                count = await tx.get("count", 0)
+                await asyncio.sleep(0.0001)
+                await tx.set("count", count + 1)
+
+            await asyncio.gather(*(state.transact(think) for _ in range(30)))
+            assert await state.get("count") == 30 and rounds >= 30
+
+    run(main())
+
+
+def test_a_plain_function_of_transact_may_answer_what_is_to_be_awaited() -> None:
+    async def main() -> None:
+        async with State() as state:
+            assert await state.transact(lambda tx: tx.increment("n", 2)) == 2
+            assert await state.transact(lambda _: 5) == 5
+            assert await state.get("n") == 2
+
+    run(main())
+
+
+def test_a_conflict_is_told_where_nobody_tries_again(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL") as state:
+            with pytest.raises(ConflictError):
+                async with state.transaction() as tx:
+                    await tx.get("a")
+                    await state.set("a", 1)
+                    await tx.set("a", 2)
+            assert not tx.active and await state.get("a") == 1
+
+            attempts = 0
+
+            async def lose(tx: Transaction) -> None:
+                nonlocal attempts
+                attempts += 1
+                await tx.count()
+                await state.increment("a")
+                await tx.set("b", 1)
+
+            with pytest.raises(ConflictError):
+                await state.transact(lose, attempts=4)
+            assert attempts == 4 and not await state.exists("b")
+
+    run(main())
+
+
+def test_a_transaction_reads_one_snapshot_with_its_own_writes(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL", cache_size_mb=0) as state:
+            await state.set_many({f"k{n:04}": n for n in range(3000)})
+            tx = await state.begin()
+            await state.clear("k1*")
+            await tx.delete("k0000")
+            await tx.set_many({"k0001": "own", "own": True})
+            inner = await tx.scope("inner")
+            await inner.set("a", 1)
+            assert await tx.count("k*") == 2999 == len([key async for key in tx.keys("k*")])
+            assert [item async for item in tx.items(limit=1)] == [("k0001", "own")]
+            assert [value async for value in tx.values("own")] == [True]
+            assert await tx.get_many(["k0000", "k1500", "own"]) == {"k1500": 1500, "own": True}
+            assert await tx.pop("k1500") == 1500 and not await tx.exists("k1500")
+            assert await tx.setdefault("new", []) == [] and await tx.append("new", 1) == 1
+            assert await tx.merge("new", {"a": 1}) == {"a": 1} and await tx.modify("new", lambda v: [v]) == [{"a": 1}]
+            assert (await tx.entry("own")).version == 0 and await tx.clear("own") == 1
+            await tx.rollback()
+            assert not tx.active and await state.count("k*") == 2000 and await state.scopes() == ["inner"]
+
+    run(main())
+
+
+def test_calls_of_one_transaction_may_overlap(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL", cache_size_mb=0) as state:
+            await state.set_many({f"k{n:04}": n for n in range(2000)})
+            async with state.transaction() as tx:
+                calls = [tx.set(f"own{n}", n) for n in range(100)]
+                calls += [tx.increment("sum", n) for n in range(100)]
+                calls += [tx.count("k*"), tx.get_many([f"k{n:04}" for n in range(500)])]
+                await asyncio.gather(*calls)
+            assert await state.get("sum") == sum(range(100)) and await state.count("own*") == 100
+
+    run(main())
+
+
+def test_a_block_that_ended_its_transaction_leaves_it_so() -> None:
+    async def main() -> None:
+        async with State() as state:
+            async with state.transaction() as tx:
+                await tx.set("a", 1)
+                assert await tx.commit() == 1
+            async with state.transaction() as tx:
+                await tx.set("a", 2)
+                await tx.rollback()
+            with pytest.raises(RuntimeError):
+                async with state.transaction() as tx:
+                    await tx.set("a", 3)
+                    raise RuntimeError
+            assert await state.get("a") == 1
+
+    run(main())
