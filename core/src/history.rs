@@ -140,7 +140,8 @@ impl Scope {
 
     /// Takes back everything that an actor or a run has changed in this scope and those inside it, in one commit.
     ///
-    /// A key that somebody else has changed later is left alone and told.
+    /// A key that somebody else has changed later is left alone and told. Where they went on after somebody else's change, an
+    /// earlier undoing included, the key gets the value of that change.
     ///
     /// # Errors
     /// `Invalid` when neither an actor nor a run is named, or for a version that is still to come; `QuotaExceeded` for more than

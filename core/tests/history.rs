@@ -177,6 +177,25 @@ fn a_bad_run_is_undone_but_for_keys_that_others_have_changed() {
 }
 
 #[test]
+fn a_run_that_went_on_after_others_is_undone_to_what_the_others_left() {
+    let state = State::in_memory().unwrap();
+    let bad = state.as_run(by("planner", "bad")).unwrap();
+    let undo = || state.undo(Undo { run: Some("bad".into()), ..Undo::default() }).unwrap();
+    for turn in 0..3 {
+        bad.set("k", turn).unwrap();
+        let done = undo();
+        assert_eq!((done.keys, done.refused), (1, vec![]));
+        assert_eq!(state.get("k").unwrap(), None);
+    }
+    bad.set("k", "bad").unwrap();
+    state.set("k", "somebody's").unwrap();
+    bad.set("k", "worse").unwrap();
+    bad.delete("k").unwrap();
+    assert_eq!(undo().keys, 1);
+    assert_eq!(state.get("k").unwrap(), Some(json!("somebody's")));
+}
+
+#[test]
 fn parts_of_an_origin_have_bounds_and_handles_inherit_them() {
     let state = State::in_memory().unwrap();
     for bad in [

@@ -28,9 +28,9 @@ pub(crate) struct Deeds {
 
 #[derive(Debug, Clone, Copy)]
 struct Touched {
-    /// The row before the first of theirs; 0 for none.
+    /// The row before the first of theirs, after whatever somebody else has done in between; 0 for none.
     before: i64,
-    /// Somebody else has changed the key since.
+    /// Somebody else has changed the key after the last of theirs.
     is_changed: bool,
 }
 
@@ -54,10 +54,12 @@ impl Deeds {
             let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
             codec::verify(row)?;
             let is_theirs = theirs(row);
+            let new = Touched { before: row.prev, is_changed: false };
             match touched.get_mut(&(row.scope, Box::from(row.key))) {
+                // They went on from what somebody else has made: that is what stays.
+                Some(touched) if is_theirs && touched.is_changed => *touched = new,
                 Some(touched) => touched.is_changed |= !is_theirs,
                 None if is_theirs => {
-                    let new = Touched { before: row.prev, is_changed: false };
                     touched.insert((row.scope, row.key.into()), new);
                 }
                 None => {}
