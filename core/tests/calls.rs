@@ -1,6 +1,6 @@
 //! Calls that are not waited for.
 
-use llmspell_state_persistence::{ErrorKind, State, StateConfig};
+use llmspell_state_persistence::{ErrorKind, State, StateConfig, WatchOptions};
 use serde_json::json;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -150,4 +150,59 @@ fn the_actor_of_an_opening_is_in_the_log() {
     assert!(one.verify().unwrap().problems.is_empty());
     let refused = State::with_config(StateConfig { actor: Some(String::new()), ..StateConfig::default() });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_call_that_is_known_needs_no_other_thread() {
+    let state = State::in_memory().unwrap();
+    state.set("a", 1).unwrap();
+    assert!(state.calls().entry("a").unwrap().now().is_ok());
+    assert!(state.calls().entry("b").unwrap().now().is_err());
+    let transaction = state.calls().transaction().unwrap().now().ok().unwrap().unwrap();
+    assert_eq!(transaction.get("a").unwrap(), Some(1.into()));
+    let watch = state.calls().watch("a").unwrap().now().ok().unwrap().unwrap();
+    state.set("a", 2).unwrap();
+    assert_eq!(watch.next().unwrap().unwrap().version, 2);
+    assert!(state.calls().watch(WatchOptions { since: Some(0), ..WatchOptions::default() }).unwrap().now().is_err());
+    assert!(state.calls().watch("[").is_err());
+    let later = state.call(|scope| scope.count("*"));
+    state.close().unwrap();
+    assert_eq!(later.now().ok().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_store_is_opened_and_closed_without_waiting() {
+    let (tell, told) = channel();
+    State::open_then(StateConfig::default(), move |opened| tell.send(opened).unwrap());
+    let state = told.recv().unwrap().unwrap();
+    state.set("a", 1).unwrap();
+    for _ in 0..2 {
+        let (tell, told) = channel();
+        state.close_then(move |closed| tell.send(closed).unwrap());
+        told.recv().unwrap().unwrap();
+        assert!(state.is_closed());
+    }
+    let (tell, told) = channel();
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = StateConfig { create: false, ..StateConfig::at(directory.path().join("none.db")) };
+    State::open_then(nowhere, move |opened| tell.send(opened.map(drop)).unwrap());
+    assert_eq!(told.recv().unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_listing_that_was_filled_goes_on_without_asking_the_database() {
+    let state = State::in_memory().unwrap();
+    state.set_many((0..1_000).map(|n| (format!("k{n:04}"), n))).unwrap();
+    let mut items = state.items("k*").unwrap();
+    let mut fills = 0;
+    for n in 0..1_000 {
+        if !items.is_buffered() {
+            items.fill().unwrap();
+            fills += 1;
+        }
+        assert!(items.is_buffered());
+        assert_eq!(items.next().unwrap().unwrap().0, format!("k{n:04}"));
+    }
+    assert!((2..1_000).contains(&fills));
+    assert!(items.next().is_none());
 }

@@ -239,3 +239,19 @@ fn a_watch_that_was_forgotten_does_not_come_back_when_it_is_saved() {
     watch.close().unwrap();
     assert!(state.named_watches().unwrap().is_empty());
 }
+
+#[test]
+fn a_watch_is_fetched_saved_and_closed_by_calls() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    assert!(!watch.fetch_call().wait().unwrap());
+    state.set("a", 1).unwrap();
+    assert!(watch.fetch_call().wait().unwrap());
+    assert_eq!(watch.pop().unwrap().key, "a");
+    watch.save_call().wait().unwrap();
+    assert_eq!((state.named_watches().unwrap()[0].version, watch.name()), (1, Some("w")));
+    let (tell, told) = channel();
+    watch.close_then(move |closed| tell.send(closed).unwrap());
+    told.recv().unwrap().unwrap();
+    assert!(watch.is_closed() && watch.fetch_call().wait().unwrap() && watch.pop().is_none());
+}

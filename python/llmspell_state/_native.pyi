@@ -18,7 +18,7 @@ class AsyncDifferences:
     """
     Differences.
     """
-    def fill(self, /) -> "asyncio.Future[None]":
+    def fill(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
         """
         Fetches the next page.
         """
@@ -32,7 +32,7 @@ class AsyncItems:
     """
     Keys and values.
     """
-    def fill(self, /) -> "asyncio.Future[None]":
+    def fill(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
         """
         Fetches the next page.
         """
@@ -46,7 +46,7 @@ class AsyncKeys:
     """
     Keys.
     """
-    def fill(self, /) -> "asyncio.Future[None]":
+    def fill(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
         """
         Fetches the next page.
         """
@@ -60,83 +60,83 @@ class AsyncScope:
     """
     A scope; `llmspell_state.aio.Scope` is what users see.
     """
-    def append(self, /, key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
+    def append(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
     def as_run(self, /, actor: "str | None", run: "str | None", reason: "str | None") -> "AsyncScope":
         """
         The same scope, whose changes are told to be of this actor and run, and for this reason.
         """
-    def at(self, /, when: "int | datetime.datetime") -> "asyncio.Future[AsyncView]": ...
-    def clear(self, /, pattern: "str") -> "asyncio.Future[int]": ...
+    def at(self, /, to: "Completions", future: "asyncio.Future[AsyncView]", when: "int | datetime.datetime") -> "None": ...
+    def clear(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
     @property
     def closed(self, /) -> bool:
         """
         Whether the store was closed.
         """
-    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
-    def delete(self, /, key: "str", if_version: "int | None") -> "asyncio.Future[bool]": ...
+    def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def delete(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None": ...
     def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences": ...
-    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key with its version and times, or `None`.
         """
-    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
-    def forget_watch(self, /, name: "str") -> "asyncio.Future[bool]": ...
-    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def exists(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None": ...
+    def forget_watch(self, /, to: "Completions", future: "asyncio.Future[bool]", name: "str") -> "None": ...
+    def get(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key, or `MISSING`.
         """
-    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
-    def history(self, /, key: "str", limit: "int | None") -> "asyncio.Future[list[typing.Any]]": ...
-    def increment(self, /, key: "str", by: "float") -> "asyncio.Future[typing.Any]": ...
+    def get_many(self, /, to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None": ...
+    def history(self, /, to: "Completions", future: "asyncio.Future[list[typing.Any]]", key: "str", limit: "int | None") -> "None": ...
+    def increment(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None": ...
     def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
     def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
-    def merge(self, /, key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]": ...
+    def merge(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
     @property
     def name(self, /) -> str:
         """
         The scope's own name; empty for the root.
         """
-    def named_watches(self, /) -> "asyncio.Future[dict[str, int]]": ...
+    def named_watches(self, /, to: "Completions", future: "asyncio.Future[dict[str, int]]") -> "None": ...
     def peek(self, /, key: "str", default: "object", unknown: "object") -> "typing.Any":
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
-    def revert(self, /, key: "str", when: "int | datetime.datetime") -> "asyncio.Future[int]": ...
-    def revert_to(self, /, when: "int | datetime.datetime", pattern: "str") -> "asyncio.Future[int]": ...
-    def scope(self, /, name: "str") -> "asyncio.Future[AsyncScope]": ...
-    def scopes(self, /) -> "asyncio.Future[list[str]]": ...
-    def set(self, /, key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
-    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
-    def setdefault(self, /, key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+    def revert(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", when: "int | datetime.datetime") -> "None": ...
+    def revert_to(self, /, to: "Completions", future: "asyncio.Future[int]", when: "int | datetime.datetime", pattern: "str") -> "None": ...
+    def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None": ...
+    def scopes(self, /, to: "Completions", future: "asyncio.Future[list[str]]") -> "None": ...
+    def set(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set_many(self, /, to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def setdefault(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
         """
         The value of a key, which is `value` when it was missing.
         """
-    def swap(self, /, key: "str", value: "object", if_version: "int", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+    def swap(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", if_version: "int", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
         """
         Sets a key if it has that version still, and gives the new value.
         """
-    def take(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def take(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         Removes a key and gives its value, or `MISSING`.
         """
-    def transaction(self, /) -> "asyncio.Future[AsyncTransaction]": ...
-    def undo(self, /, actor: "str | None", run: "str | None", since: "int") -> "asyncio.Future[typing.Any]": ...
+    def transaction(self, /, to: "Completions", future: "asyncio.Future[AsyncTransaction]") -> "None": ...
+    def undo(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", actor: "str | None", run: "str | None", since: "int") -> "None": ...
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
-    def watch(self, /, pattern: "str", since: "int | None", name: "str | None") -> "asyncio.Future[AsyncWatch]": ...
+    def watch(self, /, to: "Completions", future: "asyncio.Future[AsyncWatch]", pattern: "str", since: "int | None", name: "str | None") -> "None": ...
 
 @final
 class AsyncState(AsyncScope):
     """
     An open store; `llmspell_state.aio.State` is what users see.
     """
-    def close(self, /) -> "asyncio.Future[None]": ...
+    def close(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
     @property
     def config(self, /) -> Any:
         """
         The settings in force, as a new `dict`.
         """
     @staticmethod
-    def open(path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "asyncio.Future[AsyncState]":
+    def open(to: "Completions", future: "asyncio.Future[AsyncState]", path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "None":
         """
         Opens the store at `path` (in memory without one) with settings by name.
         """
@@ -150,8 +150,8 @@ class AsyncState(AsyncScope):
         """
         The store's identity: the text of a UUID, the same wherever its file goes.
         """
-    def verify(self, /) -> "asyncio.Future[typing.Any]": ...
-    def version(self, /) -> "asyncio.Future[int]": ...
+    def verify(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None": ...
+    def version(self, /, to: "Completions", future: "asyncio.Future[int]") -> "None": ...
 
 @final
 class AsyncTransaction:
@@ -167,43 +167,43 @@ class AsyncTransaction:
         """
         Whether it was neither committed nor rolled back, and its store is open.
         """
-    def append(self, /, key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]": ...
-    def clear(self, /, pattern: "str") -> "asyncio.Future[int]": ...
-    def commit(self, /) -> "asyncio.Future[int]": ...
-    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
-    def delete(self, /, key: "str", if_version: "int | None") -> "asyncio.Future[bool]": ...
+    def append(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def clear(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def commit(self, /, to: "Completions", future: "asyncio.Future[int]") -> "None": ...
+    def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def delete(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None": ...
     @property
     def ended(self, /) -> bool:
         """
         Whether it was committed, rolled back, or failed to commit.
         """
-    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key with its version and times, or `None`.
         """
-    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
-    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def exists(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None": ...
+    def get(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key, or `MISSING`.
         """
-    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
-    def increment(self, /, key: "str", by: "float") -> "asyncio.Future[typing.Any]": ...
+    def get_many(self, /, to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None": ...
+    def increment(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None": ...
     def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
     def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
-    def merge(self, /, key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]": ...
+    def merge(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
     def peek(self, /, key: "str", default: "object", unknown: "object") -> "typing.Any":
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
-    def rollback(self, /) -> "asyncio.Future[None]": ...
-    def scope(self, /, name: "str") -> "asyncio.Future[AsyncTransaction]": ...
-    def set(self, /, key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]": ...
-    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]": ...
-    def setdefault(self, /, key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]":
+    def rollback(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
+    def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncTransaction]", name: "str") -> "None": ...
+    def set(self, /, to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set_many(self, /, to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def setdefault(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
         """
         The value of a key, which is `value` when it was missing.
         """
-    def take(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def take(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         Removes a key and gives its value, or `MISSING`.
         """
@@ -214,7 +214,7 @@ class AsyncValues:
     """
     Values.
     """
-    def fill(self, /) -> "asyncio.Future[None]":
+    def fill(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
         """
         Fetches the next page.
         """
@@ -228,20 +228,20 @@ class AsyncView:
     """
     A view; `llmspell_state.aio.View` is what users see.
     """
-    def count(self, /, pattern: "str") -> "asyncio.Future[int]": ...
-    def entry(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key with its version and times, or `None`.
         """
-    def exists(self, /, key: "str") -> "asyncio.Future[bool]": ...
-    def get(self, /, key: "str") -> "asyncio.Future[typing.Any]":
+    def exists(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None": ...
+    def get(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key, or `MISSING`.
         """
-    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]": ...
+    def get_many(self, /, to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None": ...
     def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
     def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
-    def scope(self, /, name: "str") -> "asyncio.Future[AsyncView]": ...
+    def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncView]", name: "str") -> "None": ...
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
     @property
     def version(self, /) -> int:
@@ -254,13 +254,13 @@ class AsyncWatch:
     """
     A stream of changes; `llmspell_state.aio.Watch` is what users see.
     """
-    def close(self, /) -> "asyncio.Future[None]": ...
+    def close(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
     @property
     def closed(self, /) -> bool:
         """
         Whether it was closed.
         """
-    def fetch(self, /) -> "asyncio.Future[bool]":
+    def fetch(self, /, to: "Completions", future: "asyncio.Future[bool]") -> "None":
         """
         Fetches what was committed already.
         """
@@ -273,11 +273,11 @@ class AsyncWatch:
         """
         The next change if it was fetched already, else `None`.
         """
-    def ready(self, /) -> "asyncio.Future[None]":
+    def ready(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
         """
         Resolved when there is a change, or the watch was closed.
         """
-    def save(self, /) -> "asyncio.Future[None]": ...
+    def save(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
     @property
     def version(self, /) -> int:
         """
@@ -287,22 +287,41 @@ class AsyncWatch:
 @final
 class Completions:
     """
-    What one loop waits for. The loop alone holds it (by the callback of its descriptor), so it ends when the loop is closed:
+    What one loop waits for. The loop alone holds it, by the callback of its descriptor, so it ends when the loop is closed:
     what comes later is dropped where it was made.
+
+    Whatever runs code of Python (making a future, waking who waits, classes of our own) is done by the Python side and not
+    below a frame of this library: where the interpreter ends, CPython before 3.14 ends other threads that ask for it again by
+    unwinding their stacks, which must not meet Rust.
     """
-    def __len__(self, /) -> int:
+    def __new__(cls, /, event_loop: "asyncio.AbstractEventLoop") -> Completions:
+        """
+        Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
+        """
+    def fileno(self, /) -> int:
+        """
+        What becomes readable when there is something to pop.
+        """
+    @property
+    def pending(self, /) -> int:
         """
         How many calls have not ended.
         """
-    def drain(self, /) -> None:
+    def pop(self, /) -> "tuple[asyncio.Future[typing.Any], typing.Any, BaseException | None] | None":
         """
-        Resolves futures whose calls have ended, some of them if there are many.
+        A future whose call has ended, its result, and what the call failed with; `None` when there is none now. Futures that
+        are done already, since whoever waited was cancelled, are left out.
+        """
+    @staticmethod
+    def running(event_loop: "asyncio.AbstractEventLoop") -> "Completions | None":
+        """
+        Those of a loop that runs in this thread, if it has any.
         """
 
 @final
 class Differences:
     """
-    An iterator over differences.
+    An iterator over what differences are made of.
     """
     def __iter__(self, /) -> Differences: ...
     def __next__(self, /) -> Any: ...
@@ -383,11 +402,11 @@ class Scope:
         """
     def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None" = None, pattern: "str" = "*") -> "collections.abc.Iterator[typing.Any]":
         """
-        Iterates over the keys that match and are not the same at two moments.
+        Iterates over what each `Difference` is made of.
         """
     def entry(self, /, key: "str") -> "typing.Any":
         """
-        The value of a key with its version and times, or `None` when it is missing.
+        What the `Entry` of a key is made of, or `None` when it is missing.
         """
     def exists(self, /, key: "str") -> "bool":
         """
@@ -407,7 +426,7 @@ class Scope:
         """
     def history(self, /, key: "str", limit: "int | None" = None) -> "list[typing.Any]":
         """
-        What has happened to a key, the newest first.
+        What each `Revision` of a key is made of, the newest first.
         """
     def increment(self, /, key: "str", by: "float" = ...) -> "typing.Any":
         """
@@ -490,7 +509,7 @@ class Scope:
         """
     def undo(self, /, *, actor: "str | None" = None, run: "str | None" = None, since: "int" = ...) -> "typing.Any":
         """
-        Takes back everything that an actor or a run has changed.
+        Takes back everything that an actor or a run has changed, and returns what `Undone` is made of.
         """
     def watch(self, /, pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch":
         """
@@ -585,7 +604,7 @@ class Transaction:
         """
     def entry(self, /, key: "str") -> "typing.Any":
         """
-        The value of a key with its version and times, or `None` when it is missing.
+        What the `Entry` of a key is made of, or `None` when it is missing.
         """
     def exists(self, /, key: "str") -> "bool":
         """
@@ -680,7 +699,7 @@ class View:
         """
     def entry(self, /, key: "str") -> "typing.Any":
         """
-        The value of a key with its version and times, or `None` when it is missing.
+        What the `Entry` of a key is made of, or `None` when it is missing.
         """
     def exists(self, /, key: "str") -> "bool":
         """

@@ -25,7 +25,7 @@ class Entry:
     """When the key expires (UTC), or ``None`` when it does not."""
 
     @classmethod
-    def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
+    def from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
         """Makes dates of the milliseconds since 1970 that the store keeps."""
         return cls(value, version, date(created), date(updated), None if expires is None else date(expires))
 
@@ -33,8 +33,3 @@ class Entry:
 def date(milliseconds: int) -> datetime:
     """The date of a number of milliseconds since 1970, UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
-
-
-def milliseconds(date: datetime) -> int:
-    """The whole milliseconds since 1970, UTC, of a date that says of which time zone it is."""
-    return (date - _EPOCH) // timedelta(milliseconds=1)

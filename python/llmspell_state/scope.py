@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import starmap
 from typing import TypeVar
 
 from . import _native
+from .entry import Entry
 from .history import Difference, Revision, Undone
 from .mapping import StateMapping
 from .transaction import Transaction
@@ -23,6 +25,11 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
     """
 
     __slots__ = ()
+
+    def entry(self, key: str) -> Entry | None:
+        """The value of a key with its version and times, or ``None`` when it is missing."""
+        fields = super().entry(key)
+        return None if fields is None else Entry.from_store(*fields)
 
     def scope(self, name: str) -> Scope:
         """The scope of this name inside this one."""
@@ -65,7 +72,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
 
     def history(self, key: str, limit: int | None = None) -> list[Revision]:
         """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
-        return super().history(key, limit)
+        return [Revision.from_store(*fields) for fields in super().history(key, limit)]
 
     def at(self, when: int | datetime) -> View:
         """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.
@@ -82,7 +89,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
 
         The moments are as for ``at``; without ``until``, the second is now. It may be the earlier one.
         """
-        return super().diff(since, until, pattern)
+        return starmap(Difference, super().diff(since, until, pattern))
 
     def revert(self, key: str, when: int | datetime) -> int:
         """Gives a key the value that it had at a moment (see ``at``), and returns the version of the commit.
@@ -105,8 +112,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         somebody else has changed later is left alone and told in ``refused``. ``InvalidError`` when neither ``actor``
         nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
         """
-        undone: Undone = super().undo(actor=actor, run=run, since=since)
-        return undone
+        return Undone(*super().undo(actor=actor, run=run, since=since))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

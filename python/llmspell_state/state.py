@@ -82,8 +82,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         Every change is compared with its check and with the change before it, every key with its newest change, and the
         tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
         """
-        found: Verification = super().verify()
-        return found
+        return Verification(*super().verify())
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _native
+from .entry import Entry
 from .mapping import StateMapping
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ class Transaction(_native.Transaction, StateMapping):  # type: ignore[misc]  # c
 
     def __enter__(self) -> Self:
         return self
+
+    def entry(self, key: str) -> Entry | None:
+        """The value of a key with its version and times, or ``None`` when it is missing."""
+        fields = super().entry(key)
+        return None if fields is None else Entry.from_store(*fields)
 
     def scope(self, name: str) -> Transaction:
         """The same transaction, seen from the scope of this name."""

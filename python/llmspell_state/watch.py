@@ -28,8 +28,7 @@ class Watch(_native.Watch):
         return self
 
     def __next__(self) -> Change:
-        change: Change = super().__next__()
-        return change
+        return Change.from_store(*super().__next__())
 
     def next(self, timeout: float | None = None) -> Change | None:
         """The next change, waiting for it at most ``timeout`` seconds, or as long as it takes without one.
@@ -37,8 +36,8 @@ class Watch(_native.Watch):
         ``None`` when none came, or when the watch was closed. ``NotFoundError`` when changes that are to be told are
         not in the log any more: read the keys, and watch from now on.
         """
-        change: Change | None = super().next(timeout)
-        return change
+        fields = super().next(timeout)
+        return None if fields is None else Change.from_store(*fields)
 
     def __enter__(self) -> Self:
         return self

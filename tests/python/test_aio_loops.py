@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from llmspell_state import ForkedError
 from llmspell_state.aio import State
+from llmspell_state.aio.loop import later
 from loops import LOOPS, run
 
 
@@ -87,10 +88,10 @@ def test_a_loop_that_is_closed_amid_calls_takes_its_descriptor_along(kind: str, 
         async def begin() -> Any:
             state = await State(path, sync_mode="NORMAL")
             for n in range(50):
-                state._handle.set(f"k{n}", n, None, None)  # the futures alone, since tasks would be reported
-                state._handle.count("*")
-                state._handle.verify()
-            state._handle.watch("*", None, "w")
+                later(state._handle.set, f"k{n}", n, None, None)  # the futures alone, since tasks would be reported
+                later(state._handle.count, "*")
+                later(state._handle.verify)
+            later(state._handle.watch, "*", None, "w")
             return state
 
         state = loop.run_until_complete(begin())
@@ -157,15 +158,16 @@ WARNINGS = ["-W", "error", "-W", "ignore::ResourceWarning"]
 PROGRAM = """
 import asyncio, os, sys, threading, time
 from llmspell_state.aio import State
+from llmspell_state.aio.loop import later
 kept = []
 async def main(keep=False, exit=None, time=0):
     state = await State(sys.argv[1])
     tx, watch = await state.begin(), await state.watch(name="w")
     await tx.set("never", 1)
     handle = state._handle
-    futures = [handle.set(f"k{n}", "x" * 1000, None, None) for n in range(300)]
-    futures += [handle.count("*"), handle.verify(), watch._handle.ready(), handle.scope("inner"), handle.transaction()]
-    futures += [f() for f in [handle.version] * 50]
+    futures = [later(handle.set, f"k{n}", "x" * 1000, None, None) for n in range(300)]
+    futures += [later(handle.count, "*"), later(watch._handle.ready), later(handle.scope, "inner")]
+    futures += [later(call) for call in [handle.verify, handle.transaction] + [handle.version] * 50]
     if keep:
         kept.extend([state, tx, watch, futures])
     await asyncio.sleep(time)

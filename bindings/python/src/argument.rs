@@ -1,7 +1,7 @@
 //! Arguments, checked for their type once at the door. What they may contain is the core's business.
 
 use crate::error::{invalid, invalid_type, wrong_type};
-use crate::{entry, value};
+use crate::value;
 use llmspell_state_persistence::{Document, Moment, Number, Origin, Select, Undo, WatchOptions};
 #[cfg(feature = "stubs")]
 use pyo3::PyTypeInfo;
@@ -9,9 +9,10 @@ use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBool, PyDateTime, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyDateTime, PyFloat, PyInt, PyString, PyTzInfo};
 use std::time::Duration;
 
 /// Text of a `str`, borrowed from it: the call that passed the argument keeps the object alive.
@@ -120,7 +121,12 @@ fn moment(what: &str, object: &Bound<'_, PyAny>) -> PyResult<Moment> {
             "{what} takes a datetime with a time zone, such as timezone.utc; {object} has none"
         )));
     }
-    entry::milliseconds(object).map(Moment::TimeMs)
+    let py = object.py();
+    let since = object.sub(PyDateTime::from_timestamp(py, 0.0, Some(&*PyTzInfo::utc(py)?))?)?;
+    // Before 1970 it is the days that are negative, so what is not a whole millisecond is cut off downwards.
+    let part = |name| since.getattr(name)?.extract::<i64>();
+    let seconds = part(intern!(py, "days"))? * 86_400 + part(intern!(py, "seconds"))?;
+    Ok(Moment::TimeMs(seconds * 1_000 + part(intern!(py, "microseconds"))? / 1_000))
 }
 
 macro_rules! moment_arguments {

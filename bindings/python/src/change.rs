@@ -1,34 +1,21 @@
-//! Changes as instances of `llmspell_state.Change`.
+//! Changes on their way to `llmspell_state.Change`.
 
 use crate::value;
 use llmspell_state_persistence::{Change, Document};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// What makes changes of the class, and what stands for a value that is not there.
-struct Classes {
-    from_store: Py<PyAny>,
-    missing: Py<PyAny>,
-}
-
-fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
-    static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
-    CLASSES.get_or_try_init(py, || {
-        let module = py.import("llmspell_state.change")?;
-        Ok(Classes {
-            from_store: module.getattr("Change")?.getattr("_from_store")?.unbind(),
-            missing: module.getattr("MISSING")?.unbind(),
-        })
-    })
+/// What stands for a value that is not there.
+pub(crate) fn missing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static MISSING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let missing =
+        MISSING.get_or_try_init(py, || py.import("llmspell_state.change")?.getattr("MISSING").map(Bound::unbind));
+    Ok(missing?.bind(py).clone())
 }
 
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    classes(py).map(drop)
-}
-
-/// What stands for a value that is not there.
-pub(crate) fn missing(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    Ok(classes(py)?.missing.bind(py).clone())
+    missing(py).map(drop)
 }
 
 /// A new object of a value, or what stands for one that is not there.
@@ -36,9 +23,9 @@ pub(crate) fn optional<'py>(py: Python<'py>, value: Option<&Document>) -> PyResu
     value.map_or_else(|| missing(py), |value| value::read(py, value))
 }
 
-/// A change with values of its own. The time goes as milliseconds; the class makes a date of it.
-pub(crate) fn to_py<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
-    classes(py)?.from_store.bind(py).call1((
+/// What `Change` is made of, with values of its own. The time goes as milliseconds; the class makes a date of it.
+pub(crate) fn fields<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
+    (
         &change.key,
         change.operation.name(),
         optional(py, change.value.as_ref())?,
@@ -49,5 +36,6 @@ pub(crate) fn to_py<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py
         &change.origin.run,
         &change.origin.reason,
         change.ends_commit,
-    ))
+    )
+        .into_bound_py_any(py)
 }

@@ -1,37 +1,21 @@
-//! What is told of the past, as instances of the classes of `llmspell_state.history`.
+//! What is told of the past, on its way to the classes of `llmspell_state.history`.
 
 use crate::change::optional;
 use llmspell_state_persistence::{Difference, Revision, Undone};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-/// What makes objects of the classes.
-struct Classes {
-    revision: Py<PyAny>,
-    difference: Py<PyAny>,
-    undone: Py<PyAny>,
+type Fields<'py> = PyResult<Bound<'py, PyAny>>;
+
+/// A list of what each `Revision` is made of, with values of its own. Times go as milliseconds; the class makes dates of them.
+pub(crate) fn revisions(py: Python<'_>, revisions: Vec<Revision>) -> Fields<'_> {
+    let revisions = revisions.iter().map(|revision| self::revision(py, revision));
+    revisions.collect::<PyResult<Vec<_>>>()?.into_bound_py_any(py)
 }
 
-fn classes(py: Python<'_>) -> PyResult<&'static Classes> {
-    static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
-    CLASSES.get_or_try_init(py, || {
-        let module = py.import("llmspell_state.history")?;
-        Ok(Classes {
-            revision: module.getattr("Revision")?.getattr("_from_store")?.unbind(),
-            difference: module.getattr("Difference")?.unbind(),
-            undone: module.getattr("Undone")?.unbind(),
-        })
-    })
-}
-
-pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    classes(py).map(drop)
-}
-
-/// A revision with a value of its own. The time goes as milliseconds; the class makes a date of it.
-pub(crate) fn revision<'py>(py: Python<'py>, revision: &Revision) -> PyResult<Bound<'py, PyAny>> {
-    classes(py)?.revision.bind(py).call1((
+fn revision<'py>(py: Python<'py>, revision: &Revision) -> Fields<'py> {
+    (
         revision.version,
         revision.operation.name(),
         optional(py, revision.value.as_ref())?,
@@ -39,21 +23,19 @@ pub(crate) fn revision<'py>(py: Python<'py>, revision: &Revision) -> PyResult<Bo
         &revision.origin.actor,
         &revision.origin.run,
         &revision.origin.reason,
-    ))
+    )
+        .into_bound_py_any(py)
 }
 
-/// A difference with values of its own.
-pub(crate) fn difference<'py>(py: Python<'py>, difference: &Difference) -> PyResult<Bound<'py, PyAny>> {
-    classes(py)?.difference.bind(py).call1((
-        &difference.key,
-        optional(py, difference.from.as_ref())?,
-        optional(py, difference.to.as_ref())?,
-    ))
+/// What a `Difference` is made of, with values of its own.
+pub(crate) fn difference<'py>(py: Python<'py>, difference: &Difference) -> Fields<'py> {
+    let (old, new) = (optional(py, difference.from.as_ref())?, optional(py, difference.to.as_ref())?);
+    (&difference.key, old, new).into_bound_py_any(py)
 }
 
-/// What came of taking changes back.
-pub(crate) fn undone(py: Python<'_>, undone: Undone) -> PyResult<Bound<'_, PyAny>> {
+/// What `Undone` is made of.
+pub(crate) fn undone(py: Python<'_>, undone: Undone) -> Fields<'_> {
     let refused = undone.refused.into_iter().map(|(scopes, key)| Ok((PyTuple::new(py, scopes)?, key)));
     let refused = PyTuple::new(py, refused.collect::<PyResult<Vec<_>>>()?)?;
-    classes(py)?.undone.bind(py).call1((undone.version, undone.keys, refused))
+    (undone.version, undone.keys, refused).into_bound_py_any(py)
 }

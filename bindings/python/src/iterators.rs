@@ -39,7 +39,7 @@ impl<I: Send> Shared<I> {
     }
 }
 
-/// An iterator over differences.
+/// An iterator over what differences are made of.
 #[pyclass(frozen, module = "llmspell_state._native")]
 pub(crate) struct Differences(Shared<core::Differences>);
 

@@ -217,11 +217,10 @@ verbs! { Scope {
         Ok(Self::new(scope, self.hook(py)))
     }
 
-    /// What has happened to a key, the newest first.
+    /// What each `Revision` of a key is made of, the newest first.
     #[pyo3(signature = (key: "str", limit: "int | None" = None) -> "list[typing.Any]")]
-    fn history<'py>(&self, py: Python<'py>, key: Key<'_>, limit: Option<Limit>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let revisions = detached(py, || self.handle.history(key.0, argument::most(limit)))?;
-        revisions.iter().map(|revision| history::revision(py, revision)).collect()
+    fn history<'py>(&self, py: Python<'py>, key: Key<'_>, limit: Option<Limit>) -> PyResult<Bound<'py, PyAny>> {
+        history::revisions(py, detached(py, || self.handle.history(key.0, argument::most(limit)))?)
     }
 
     /// The scope as it was at a moment.
@@ -230,7 +229,7 @@ verbs! { Scope {
         detached(py, || self.handle.at(when.0)).map(View::new)
     }
 
-    /// Iterates over the keys that match and are not the same at two moments.
+    /// Iterates over what each `Difference` is made of.
     #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None" = None, pattern: "str" = "*") -> "collections.abc.Iterator[typing.Any]")]
     fn diff(
         &self,
@@ -261,7 +260,7 @@ verbs! { Scope {
         detached(py, || self.handle.revert_to(when.0, pattern))
     }
 
-    /// Takes back everything that an actor or a run has changed.
+    /// Takes back everything that an actor or a run has changed, and returns what `Undone` is made of.
     #[pyo3(signature = (*, actor: "str | None" = None, run: "str | None" = None, since: "int" = Since(0)) -> "typing.Any", text_signature = "($self, *, actor=None, run=None, since=0)")]
     fn undo<'py>(
         &self,

@@ -5,7 +5,7 @@ use crate::call::detached;
 use crate::config;
 use crate::error::{self, unless_forked};
 use crate::scope::Scope;
-use crate::{change, entry, history, transaction, value, verification};
+use crate::{change, transaction, value, verification};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,9 +20,7 @@ pub(crate) struct State {
 /// Imports what calls give back or raise: finalizers that run when the interpreter is taken apart can import nothing.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     error::prepare(py)?;
-    entry::prepare(py)?;
     change::prepare(py)?;
-    history::prepare(py)?;
     transaction::prepare(py)?;
     value::prepare(py)
 }
@@ -66,7 +64,7 @@ impl State {
     /// tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
     #[pyo3(signature = () -> "typing.Any")]
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        verification::to_py(py, detached(py, || self.state.verify())?)
+        verification::fields(py, detached(py, || self.state.verify())?)
     }
 
     /// The version of the newest commit, of any process.

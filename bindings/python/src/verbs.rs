@@ -63,10 +63,10 @@ macro_rules! reading_verbs {
                 }
             }
 
-            /// The value of a key with its version and times, or `None` when it is missing.
+            /// What the `Entry` of a key is made of, or `None` when it is missing.
             #[pyo3(signature = (key: "str") -> "typing.Any")]
             fn entry<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
-                self.find(py, &key)?.map(|found| entry::to_py(py, &found)).transpose()
+                self.find(py, &key)?.map(|found| entry::fields(py, &found)).transpose()
             }
 
             /// The values of those keys that are there, read at one moment.

@@ -1,16 +1,12 @@
-//! What `verify` found, as an instance of `llmspell_state.Verification`.
+//! What `verify` found, on its way to `llmspell_state.Verification`.
 
 use llmspell_state_persistence::Verification;
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-pub(crate) fn to_py(py: Python<'_>, found: Verification) -> PyResult<Bound<'_, PyAny>> {
+/// What `Verification` is made of.
+pub(crate) fn fields(py: Python<'_>, found: Verification) -> PyResult<Bound<'_, PyAny>> {
     let problems = PyTuple::new(py, found.problems)?;
-    py.import("llmspell_state.verification")?.getattr("Verification")?.call1((
-        found.version,
-        found.changes,
-        found.keys,
-        found.scopes,
-        problems,
-    ))
+    (found.version, found.changes, found.keys, found.scopes, problems).into_bound_py_any(py)
 }

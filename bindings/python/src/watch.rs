@@ -54,7 +54,7 @@ impl Watch {
             None => self.watch.next(),
             Some(most) => self.watch.next_timeout(most),
         })?;
-        next.map(|change| change::to_py(py, &change)).transpose()
+        next.map(|change| change::fields(py, &change)).transpose()
     }
 
     /// Counts every change that was given as done and, for a watch with a name, keeps that in the store.

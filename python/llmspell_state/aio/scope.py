@@ -10,10 +10,11 @@ from typing import Any, TypeVar, overload
 from .. import _native
 from ..errors import ConflictError
 from ..history import Difference, Revision, Undone
+from .loop import later
 from .transaction import Transaction
 from .verbs import Hook, Verbs, check_function, fresh, outcome
 from .view import View
-from .views import Listing
+from .views import Differences
 from .watch import Watch
 
 _T = TypeVar("_T")
@@ -42,11 +43,11 @@ class Scope(Verbs):
         With ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        return await self._handle.set(key, value, if_version, default or self._default)
+        return await later(self._handle.set, key, value, if_version, default or self._default)
 
     async def set_many(self, mapping: Mapping[str, Any]) -> int:
         """Stores all members of a mapping in one commit and returns its version."""
-        return await self._handle.set_many(mapping, self._default)
+        return await later(self._handle.set_many, mapping, self._default)
 
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn`` makes of the current one, and returns the new value.
@@ -61,7 +62,7 @@ class Scope(Verbs):
             current, version = (fresh(default), 0) if entry is None else (entry.value, entry.version)
             new = await outcome(fn(current))
             try:
-                return await self._handle.swap(key, new, version, self._default)
+                return await later(self._handle.swap, key, new, version, self._default)
             except ConflictError:
                 if (pause := retry.pause()) is None:
                     raise
@@ -69,11 +70,11 @@ class Scope(Verbs):
 
     async def scope(self, name: str) -> Scope:
         """The scope of this name inside this one."""
-        return Scope._of(await self._handle.scope(name), self._default)
+        return Scope._of(await later(self._handle.scope, name), self._default)
 
     async def scopes(self) -> list[str]:
         """The names of the scopes inside this one, sorted."""
-        return await self._handle.scopes()
+        return await later(self._handle.scopes)
 
     @property
     def name(self) -> str:
@@ -126,15 +127,15 @@ class Scope(Verbs):
 
         ``async for`` takes it as it is. To be sure that it has begun before something is written, enter or await it.
         """
-        return Watch(self._handle.watch(pattern, since, name))
+        return Watch(later(self._handle.watch, pattern, since, name))
 
     async def named_watches(self) -> dict[str, int]:
         """The names of this scope's watches that the store keeps, and the versions that they are done with."""
-        return await self._handle.named_watches()
+        return await later(self._handle.named_watches)
 
     async def forget_watch(self, name: str) -> bool:
         """Forgets how far a named watch has come, and says whether there was one of this name."""
-        return await self._handle.forget_watch(name)
+        return await later(self._handle.forget_watch, name)
 
     def as_run(self, *, actor: str | None = None, run: str | None = None, reason: str | None = None) -> Scope:
         """The same scope, whose changes are told to be of this actor, in the course of this run, for this reason.
@@ -147,7 +148,7 @@ class Scope(Verbs):
 
     async def history(self, key: str, limit: int | None = None) -> list[Revision]:
         """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
-        return await self._handle.history(key, limit)
+        return [Revision.from_store(*fields) for fields in await later(self._handle.history, key, limit)]
 
     async def at(self, when: int | datetime) -> View:
         """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.
@@ -155,7 +156,7 @@ class Scope(Verbs):
         A date needs a time zone, and is looked up to the millisecond. ``InvalidError`` for a version that is still to
         come.
         """
-        return View._of(await self._handle.at(when))
+        return View._of(await later(self._handle.at, when))
 
     def diff(
         self, since: int | datetime, until: int | datetime | None = None, pattern: str = "*"
@@ -165,21 +166,21 @@ class Scope(Verbs):
         The moments are as for ``at``; without ``until``, the second is when the first difference is asked for. It may
         be the earlier one.
         """
-        return Listing(self._handle.diff(since, until, pattern))
+        return Differences(self._handle.diff(since, until, pattern))
 
     async def revert(self, key: str, when: int | datetime) -> int:
         """Gives a key the value that it had at a moment (see ``at``), and returns the version of the commit.
 
         A key that was not there then is deleted.
         """
-        return await self._handle.revert(key, when)
+        return await later(self._handle.revert, key, when)
 
     async def revert_to(self, when: int | datetime, pattern: str = "*") -> int:
         """Makes every key that matches as it was at a moment (see ``at``), and returns how many that has changed.
 
         It is one commit, which can itself be reverted. ``QuotaExceededError`` for more changes than one commit holds.
         """
-        return await self._handle.revert_to(when, pattern)
+        return await later(self._handle.revert_to, when, pattern)
 
     async def undo(self, *, actor: str | None = None, run: str | None = None, since: int = 0) -> Undone:
         """Takes back what an actor, a run, or an actor in a run has changed in this scope and those inside it.
@@ -188,8 +189,7 @@ class Scope(Verbs):
         somebody else has changed later is left alone and told in ``refused``. ``InvalidError`` when neither ``actor``
         nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
         """
-        undone: Undone = await self._handle.undo(actor, run, since)
-        return undone
+        return Undone(*await later(self._handle.undo, actor, run, since))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import _native
 from ..errors import ClosedError, ForkedError
 from ..verification import Verification
+from .loop import later
 from .scope import Scope
 from .verbs import Hook
 
@@ -81,7 +82,7 @@ class State(Scope):
 
     async def __aenter__(self) -> Self:
         if not self._opened:
-            self._handle = await _native.AsyncState.open(self._path, self._options)
+            self._handle = await later(_native.AsyncState.open, self._path, self._options)
             self._opened = True
         return self
 
@@ -92,14 +93,14 @@ class State(Scope):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self._handle.close()
+            await later(self._handle.close)
         except ForkedError:
             if kind is None:  # in a fork the block is the parent's to end
                 raise
 
     async def close(self) -> None:
         """Closes the store; closing it again does nothing. Its scopes, transactions and watches are closed with it."""
-        await self._handle.close()
+        await later(self._handle.close)
 
     async def verify(self) -> Verification:
         """Reads everything that the store holds and tells what is wrong with it; a sound store has no ``problems``.
@@ -107,12 +108,11 @@ class State(Scope):
         Every change is compared with its check and with the change before it, every key with its newest change, and the
         tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
         """
-        found: Verification = await self._handle.verify()
-        return found
+        return Verification(*await later(self._handle.verify))
 
     async def version(self) -> int:
         """The version of the newest commit, of any process."""
-        return await self._handle.version()
+        return await later(self._handle.version)
 
     @property
     def store_id(self) -> str:

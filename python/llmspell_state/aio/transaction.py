@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _native
 from ..errors import ClosedError
+from .loop import later
 from .verbs import Hook, Verbs, check_function, fresh, outcome
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Transaction(Verbs):
 
     async def __aenter__(self) -> Self:
         if self._scope is not None:
-            self._handle = await self._scope.transaction()
+            self._handle = await later(self._scope.transaction)
             self._scope = None
         return self
 
@@ -52,7 +53,7 @@ class Transaction(Verbs):
         if kind is not None:
             self._handle.abandon()
         elif not self._handle.ended:
-            await self._handle.commit()
+            await later(self._handle.commit)
 
     async def set(self, key: str, value: object, *, if_version: int | None = None, default: Hook | None = None) -> None:
         """Stores a value, for the commit.
@@ -60,11 +61,11 @@ class Transaction(Verbs):
         With ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        await self._handle.set(key, value, if_version, default or self._default)
+        await later(self._handle.set, key, value, if_version, default or self._default)
 
     async def set_many(self, mapping: Mapping[str, Any]) -> None:
         """Stores all members of a mapping, for the commit."""
-        await self._handle.set_many(mapping, self._default)
+        await later(self._handle.set_many, mapping, self._default)
 
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn``, a plain or an async function, makes of the current one; returns the new one.
@@ -74,13 +75,13 @@ class Transaction(Verbs):
         check_function(fn)
         entry = await self.entry(key)
         new = await outcome(fn(fresh(default) if entry is None else entry.value))
-        await self._handle.set(key, new, None, self._default)
-        return await self._handle.get(key)
+        await later(self._handle.set, key, new, None, self._default)
+        return await later(self._handle.get, key)
 
     async def scope(self, name: str) -> Transaction:
         """The same transaction, seen from the scope of this name."""
         scope = Transaction.__new__(Transaction)
-        scope._handle, scope._scope, scope._default = await self._handle.scope(name), None, self._default
+        scope._handle, scope._scope, scope._default = await later(self._handle.scope, name), None, self._default
         return scope
 
     async def commit(self) -> int:
@@ -88,11 +89,11 @@ class Transaction(Verbs):
 
         ``ConflictError`` when another writer changed what was read here. Cancelling it leaves open whether it commits.
         """
-        return await self._handle.commit()
+        return await later(self._handle.commit)
 
     async def rollback(self) -> None:
         """Forgets every change."""
-        await self._handle.rollback()
+        await later(self._handle.rollback)
 
     @property
     def active(self) -> bool:

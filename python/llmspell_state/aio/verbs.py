@@ -10,6 +10,7 @@ from .. import _native
 from ..change import MISSING
 from ..entry import Entry
 from ..errors import InvalidTypeError
+from .loop import later
 from .views import Items, Keys, Select, Values
 
 _T = TypeVar("_T")
@@ -32,25 +33,25 @@ class ReadingVerbs:
     async def get(self, key: str, default: _T) -> Any | _T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or ``default`` when it is missing. Every call gives an object of its own."""
-        value = await self._handle.get(key)
+        value = await later(self._handle.get, key)
         return default if value is MISSING else value
 
     async def entry(self, key: str) -> Entry | None:
         """The value of a key with its version and times, or ``None`` when it is missing."""
-        entry: Entry | None = await self._handle.entry(key)
-        return entry
+        fields = await later(self._handle.entry, key)
+        return None if fields is None else Entry.from_store(*fields)
 
     async def exists(self, key: str) -> bool:
         """Whether a key is there."""
-        return await self._handle.exists(key)
+        return await later(self._handle.exists, key)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values of those keys that are there, read at one moment."""
-        return await self._handle.get_many(keys)
+        return await later(self._handle.get_many, keys)
 
     async def count(self, pattern: str = "*") -> int:
         """How many keys match."""
-        return await self._handle.count(pattern)
+        return await later(self._handle.count, pattern)
 
     def keys(
         self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
@@ -93,36 +94,36 @@ class Verbs(ReadingVerbs):
         value = self._handle.peek(key, default, _UNKNOWN)
         if value is not _UNKNOWN:
             return value
-        value = await self._handle.get(key)
+        value = await later(self._handle.get, key)
         return default if value is MISSING else value
 
     async def delete(self, key: str, *, if_version: int | None = None) -> bool:
         """Removes a key and says whether it was there; with ``if_version``, only when that is still its version."""
-        return await self._handle.delete(key, if_version)
+        return await later(self._handle.delete, key, if_version)
 
     async def clear(self, pattern: str = "*") -> int:
         """Removes all keys that match, in one commit, and returns how many there were."""
-        return await self._handle.clear(pattern)
+        return await later(self._handle.clear, pattern)
 
     async def increment(self, key: str, by: float = 1) -> Any:
         """Adds to a number, exactly, and returns the sum; a missing key counts as 0."""
-        return await self._handle.increment(key, by)
+        return await later(self._handle.increment, key, by)
 
     async def append(self, key: str, item: object) -> int:
         """Adds an item to the end of a list and returns the new length; a missing key counts as an empty list."""
-        return await self._handle.append(key, item, self._default)
+        return await later(self._handle.append, key, item, self._default)
 
     async def merge(self, key: str, patch: object) -> Any:
         """Merges a patch into a value and returns the result (JSON Merge Patch: ``None`` removes a member)."""
-        return await self._handle.merge(key, patch, self._default)
+        return await later(self._handle.merge, key, patch, self._default)
 
     async def setdefault(self, key: str, default: object = None) -> Any:
         """The value of a key; when it is missing, ``default`` is stored first."""
-        return await self._handle.setdefault(key, default, self._default)
+        return await later(self._handle.setdefault, key, default, self._default)
 
     async def pop(self, key: str, default: Any = MISSING) -> Any:
         """Removes a key and returns its value; ``default``, or ``KeyError`` without one, when it is missing."""
-        value = await self._handle.take(key)
+        value = await later(self._handle.take, key)
         if value is not MISSING:
             return value
         if default is MISSING:

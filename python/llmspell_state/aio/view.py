@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _native
+from .loop import later
 from .verbs import ReadingVerbs
 
 
@@ -24,7 +25,7 @@ class View(ReadingVerbs):
 
     async def scope(self, name: str) -> View:
         """The scope of this name inside this one, as it was at the same moment; ``NotFoundError`` if there is none."""
-        return View._of(await self._handle.scope(name))
+        return View._of(await later(self._handle.scope, name))
 
     @property
     def version(self) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import AsyncIterator
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import _native
+from ..history import Difference
+from .loop import later
 
 _T = TypeVar("_T")
 _UNKNOWN: Final = object()
@@ -24,7 +27,7 @@ class _Pages(Protocol):
     """A listing under way."""
 
     def next(self, unknown: object) -> Any: ...
-    def fill(self) -> Any: ...
+    def fill(self, to: _native.Completions, future: Future[None]) -> None: ...
 
 
 class Listing(AsyncIterator[_T]):
@@ -43,7 +46,19 @@ class Listing(AsyncIterator[_T]):
             found: _T = self._pages.next(_UNKNOWN)
             if found is not _UNKNOWN:
                 return found
-            await self._pages.fill()
+            await later(self._pages.fill)
+
+
+class Differences(AsyncIterator[Difference]):
+    """What ``diff()`` gives: each difference once, like a listing."""
+
+    __slots__ = ("_listing",)
+
+    def __init__(self, pages: _native.AsyncDifferences) -> None:
+        self._listing: Listing[Any] = Listing(pages)
+
+    async def __anext__(self) -> Difference:
+        return Difference(*await self._listing.__anext__())
 
 
 class Selection(Generic[_T]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _native
 from ..change import Change
 from ..errors import ForkedError, InvalidError, InvalidTypeError
-from .waiting import wait_for
+from .loop import later, until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,7 +68,7 @@ class Watch(AsyncIterator[Change]):
 
     async def _begin(self) -> _native.AsyncWatch:
         if not self._begun.done():
-            await wait_for(self._begun)
+            await until(self._begun)
         return self._handle
 
     async def __anext__(self) -> Change:
@@ -87,14 +87,16 @@ class Watch(AsyncIterator[Change]):
         handle = await self._begin()
         has_looked = deadline is None
         while True:
-            change: Change | None = handle.pop()
-            if change is not None or handle.closed:
-                return change
+            fields = handle.pop()
+            if fields is not None:
+                return Change.from_store(*fields)
+            if handle.closed:
+                return None
             if not has_looked:
                 # However short the time is, what was committed before is told.
-                await handle.fetch()
+                await later(handle.fetch)
                 has_looked = True
-            elif not await wait_for(self._next_ready(handle), deadline):
+            elif not await until(self._next_ready(handle), deadline):
                 return None
 
     def _next_ready(self, handle: _native.AsyncWatch) -> asyncio.Future[None]:
@@ -104,16 +106,16 @@ class Watch(AsyncIterator[Change]):
         if ready is None or ready.done():
             for other in [other for other in self._ready if other.is_closed()]:
                 del self._ready[other]
-            ready = self._ready[loop] = handle.ready()
+            ready = self._ready[loop] = later(handle.ready)
         return ready
 
     async def save(self) -> None:
         """Counts every change that was given as done and, for a watch with a name, keeps that in the store."""
-        await (await self._begin()).save()
+        await later((await self._begin()).save)
 
     async def close(self) -> None:
         """Ends the watch, for those who wait, too. Closing it again does nothing."""
-        await (await self._begin()).close()
+        await later((await self._begin()).close)
 
     @property
     def version(self) -> int:

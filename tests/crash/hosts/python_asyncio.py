@@ -23,6 +23,7 @@ import llmspell_state
 import uvloop
 from llmspell_state import ClosedError, ConflictError, ForkedError
 from llmspell_state.aio import State, Transaction, Watch
+from llmspell_state.aio.loop import later
 from python_common import Case, Ended, Failed, check, check_writes, held, run_all, say
 
 
@@ -166,8 +167,8 @@ def closes_the_loop_amid_calls(path: Path, rng: random.Random) -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             handle = state._handle
-            KEPT.extend(handle.set(f"late:{n}", n, None, None) for n in range(100))
-            KEPT.extend(handle.verify() for _ in range(5))
+            KEPT.extend(later(handle.set, f"late:{n}", n, None, None) for n in range(100))
+            KEPT.extend(later(handle.verify) for _ in range(5))
 
     asyncio.run(main())
 

@@ -4,30 +4,30 @@ use super::queue::{Outcome, Queue};
 use crate::error::to_py;
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Call, Error, ErrorKind, fork_generation};
-use pyo3::exceptions::PyNotImplementedError;
+use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-
-/// Futures that are resolved before the loop gets its turn again: each wakes a task, and timers wait for all of them.
-const AT_ONCE: usize = 64;
 
 /// Makes an object of what a call has found.
 pub(crate) type Give<T> = for<'py> fn(Python<'py>, T) -> PyResult<Bound<'py, PyAny>>;
 
-/// What one loop waits for. The loop alone holds it (by the callback of its descriptor), so it ends when the loop is closed:
+/// What one loop waits for. The loop alone holds it, by the callback of its descriptor, so it ends when the loop is closed:
 /// what comes later is dropped where it was made.
+///
+/// Whatever runs code of Python (making a future, waking who waits, classes of our own) is done by the Python side and not
+/// below a frame of this library: where the interpreter ends, CPython before 3.14 ends other threads that ask for it again by
+/// unwinding their stacks, which must not meet Rust.
 #[pyclass(frozen, module = "llmspell_state._native")]
 pub(crate) struct Completions(Arc<Pending>);
 
 struct Pending {
     event_loop: Py<PyAny>,
-    create_future: Py<PyAny>,
     queue: Arc<Queue>,
     futures: Mutex<HashMap<u64, Py<PyAny>>>,
     next: AtomicU64,
@@ -48,102 +48,85 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pending {
-    /// Those of the loop that runs in this thread.
-    fn current(py: Python<'_>) -> PyResult<Arc<Self>> {
-        static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let running = GET_RUNNING_LOOP.import(py, "asyncio", "get_running_loop")?.call0()?;
-        let last = LAST.with_borrow(Weak::upgrade);
-        if let Some(last) = last.filter(|last| last.is_of(&running)) {
-            return Ok(last);
-        }
-        let alive: Vec<Arc<Self>> = {
-            let mut all = lock(&ALL);
-            all.retain(|known| known.strong_count() > 0);
-            all.iter().filter_map(Weak::upgrade).collect()
-        };
-        let found = match alive.iter().find(|known| known.is_of(&running)) {
-            Some(known) => Arc::clone(known),
-            None => Self::attach(running)?,
-        };
-        LAST.set(Arc::downgrade(&found));
-        Ok(found)
-    }
-
     /// What the parent of a fork had is not this process'.
     fn is_of(&self, running: &Bound<'_, PyAny>) -> bool {
         self.event_loop.is(running) && self.process == fork_generation()
-    }
-
-    fn attach(event_loop: Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        let py = event_loop.py();
-        let pending = Arc::new(Self {
-            create_future: event_loop.getattr(intern!(py, "create_future"))?.unbind(),
-            event_loop: event_loop.clone().unbind(),
-            queue: Arc::new(Queue::new()?),
-            futures: Mutex::default(),
-            next: AtomicU64::new(0),
-            process: fork_generation(),
-        });
-        let completions = Bound::new(py, Completions(Arc::clone(&pending)))?;
-        let drain = completions.getattr(intern!(py, "drain"))?;
-        match event_loop.call_method1(intern!(py, "add_reader"), (pending.queue.fd(), drain)) {
-            Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                py.import("llmspell_state.aio.polling")?.call_method1("poll", (event_loop, completions))?;
-            }
-            added => drop(added?),
-        }
-        lock(&ALL).push(Arc::downgrade(&pending));
-        Ok(pending)
-    }
-
-    fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.create_future.bind(py).call0()
     }
 }
 
 #[pymethods]
 impl Completions {
+    /// Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
+    #[new]
+    #[pyo3(signature = (event_loop: "asyncio.AbstractEventLoop"))]
+    fn py_new(event_loop: Bound<'_, PyAny>) -> PyResult<Self> {
+        let pending = Arc::new(Pending {
+            event_loop: event_loop.unbind(),
+            queue: Arc::new(Queue::new()?),
+            futures: Mutex::default(),
+            next: AtomicU64::new(0),
+            process: fork_generation(),
+        });
+        lock(&ALL).push(Arc::downgrade(&pending));
+        Ok(Self(pending))
+    }
+
+    /// Those of a loop that runs in this thread, if it has any.
+    #[staticmethod]
+    #[pyo3(signature = (event_loop: "asyncio.AbstractEventLoop") -> "Completions | None")]
+    fn running(event_loop: &Bound<'_, PyAny>) -> Option<Self> {
+        let last = LAST.with_borrow(Weak::upgrade);
+        if let Some(last) = last.filter(|last| last.is_of(event_loop)) {
+            return Some(Self(last));
+        }
+        let alive: Vec<Arc<Pending>> = {
+            let mut all = lock(&ALL);
+            all.retain(|known| known.strong_count() > 0);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        let found = alive.into_iter().find(|known| known.is_of(event_loop))?;
+        LAST.set(Arc::downgrade(&found));
+        Some(Self(found))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.0.event_loop)?;
-        visit.call(&self.0.create_future)?;
         // Nobody makes objects while holding it; if somebody else did, these would merely count as in use.
         let Ok(futures) = self.0.futures.try_lock() else { return Ok(()) };
         futures.values().try_for_each(|future| visit.call(future))
     }
 
-    /// Resolves futures whose calls have ended, some of them if there are many.
-    fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        for _ in 0..AT_ONCE {
-            let Some((id, outcome)) = self.0.queue.pop() else { break };
+    /// What becomes readable when there is something to pop.
+    fn fileno(&self) -> RawFd {
+        self.0.queue.fd()
+    }
+
+    /// A future whose call has ended, its result, and what the call failed with; `None` when there is none now. Futures that
+    /// are done already, since whoever waited was cancelled, are left out.
+    #[pyo3(signature = () -> "tuple[asyncio.Future[typing.Any], typing.Any, BaseException | None] | None")]
+    fn pop<'py>(&self, py: Python<'py>) -> PyResult<Option<Popped<'py>>> {
+        while let Some((id, outcome)) = self.0.queue.pop() {
             let future = lock(&self.0.futures).remove(&id);
-            if let Some(future) = future {
-                resolve(future.bind(py), outcome)?;
+            let Some(future) = future.map(|future| future.into_bound(py)) else { continue };
+            if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                continue;
             }
+            return Ok(Some(match outcome(py) {
+                Ok(result) => (future, Some(result), None),
+                Err(error) => (future, None, Some(error.into_value(py))),
+            }));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// How many calls have not ended.
-    fn __len__(&self) -> usize {
+    #[getter]
+    fn pending(&self) -> usize {
         lock(&self.0.futures).len()
     }
 }
 
-fn resolve(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
-    let py = future.py();
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        return Ok(()); // whoever waited was cancelled
-    }
-    match outcome(py) {
-        Ok(result) => future.call_method1(intern!(py, "set_result"), (result,))?,
-        Err(error) => {
-            future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?;
-            // Whoever waits may be cancelled before it looks; nobody need hear of the error then.
-            future.call_method0(intern!(py, "exception"))?
-        }
-    };
-    Ok(())
-}
+type Popped<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Py<PyBaseException>>);
 
 /// Takes the answer of one call to the loop that waits for it.
 pub(crate) struct Reply<T: Send + 'static> {
@@ -176,35 +159,34 @@ impl<T: Send + 'static> Drop for Reply<T> {
     }
 }
 
-/// A future of the running loop that `begin` has resolved by a [`Reply`].
+/// Has a future resolved by a [`Reply`], which `begin` gets.
 pub(crate) fn pending<'py, T: Send + 'static>(
-    py: Python<'py>,
+    to: &Bound<'py, Completions>,
+    future: Bound<'py, PyAny>,
     give: Give<T>,
     begin: impl FnOnce(Reply<T>),
-) -> PyResult<Bound<'py, PyAny>> {
-    let current = Pending::current(py)?;
-    let future = current.create_future(py)?;
-    let id = current.next.fetch_add(1, Ordering::Relaxed);
-    lock(&current.futures).insert(id, future.clone().unbind());
-    begin(Reply { queue: Arc::downgrade(&current.queue), id, give, sent: false });
-    Ok(future)
+) -> PyResult<()> {
+    let pending = &to.get().0;
+    let id = pending.next.fetch_add(1, Ordering::Relaxed);
+    lock(&pending.futures).insert(id, future.unbind());
+    begin(Reply { queue: Arc::downgrade(&pending.queue), id, give, sent: false });
+    Ok(())
 }
 
-/// A future of the running loop that has its result already: to await it does not leave the loop.
-pub(crate) fn known<'py>(py: Python<'py>, result: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let future = Pending::current(py)?.create_future(py)?;
-    future.call_method1(intern!(py, "set_result"), (result,))?;
-    Ok(future)
+/// Resolves a future at once: to await it does not leave the loop. Nobody waits for it yet, so no code of Python runs here.
+pub(crate) fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
+    future.call_method1(intern!(future.py(), "set_result"), (result,)).map(drop)
 }
 
 /// Makes a call without waiting for it.
 pub(crate) fn later<'py, T: Send + 'static>(
-    py: Python<'py>,
+    to: &Bound<'py, Completions>,
+    future: Bound<'py, PyAny>,
     call: core::Result<Call<T>>,
     give: Give<T>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<()> {
     match call.map_err(to_py)?.now() {
-        Ok(answer) => known(py, give(py, answer.map_err(to_py)?)?),
-        Err(call) => pending(py, give, |reply| call.then(|answer| reply.send(answer))),
+        Ok(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
+        Err(call) => pending(to, future, give, |reply| call.then(|answer| reply.send(answer))),
     }
 }

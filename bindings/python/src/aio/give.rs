@@ -1,7 +1,7 @@
 //! What calls give: objects that the loop's thread makes of what a thread of the core has found.
 
-use crate::{change, entry, history, value};
-use llmspell_state_persistence::{Document, Entry, NamedWatch, Number, Revision};
+use crate::{change, entry, value};
+use llmspell_state_persistence::{Document, Entry, NamedWatch, Number};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -45,7 +45,7 @@ pub(super) fn found(py: Python<'_>, found: Found) -> Given<'_> {
 }
 
 pub(super) fn entry(py: Python<'_>, found: Found) -> Given<'_> {
-    found.map_or_else(|| nothing(py, ()), |found| entry::to_py(py, &found))
+    found.map_or_else(|| nothing(py, ()), |found| entry::fields(py, &found))
 }
 
 pub(super) fn existence(py: Python<'_>, found: Found) -> Given<'_> {
@@ -61,11 +61,6 @@ pub(super) fn members(py: Python<'_>, (keys, entries): (Vec<String>, Vec<Found>)
         }
     }
     Ok(dict.into_any())
-}
-
-pub(super) fn revisions(py: Python<'_>, revisions: Vec<Revision>) -> Given<'_> {
-    let revisions = revisions.iter().map(|revision| history::revision(py, revision));
-    revisions.collect::<PyResult<Vec<_>>>()?.into_bound_py_any(py)
 }
 
 pub(super) fn watches(py: Python<'_>, watches: Vec<NamedWatch>) -> Given<'_> {

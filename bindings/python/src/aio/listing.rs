@@ -1,6 +1,6 @@
 //! Listings for an event loop: pages are fetched by threads of the core, and given key by key.
 
-use super::completions::later;
+use super::completions::{Completions, later};
 use super::give;
 use crate::error::to_py;
 use crate::{history, value};
@@ -154,13 +154,13 @@ impl<P: Pages> Listing<P> {
         }
     }
 
-    fn fill<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn fill<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
         let stage = Arc::clone(&self.stage);
         let fill = move || {
             stage.lock().unwrap_or_else(PoisonError::into_inner).fill();
             Ok(())
         };
-        later(py, Ok(self.source.call(fill)), give::nothing)
+        later(to, future, Ok(self.source.call(fill)), give::nothing)
     }
 }
 
@@ -191,9 +191,9 @@ macro_rules! listings {
             }
 
             /// Fetches the next page.
-            #[pyo3(signature = () -> "asyncio.Future[None]")]
-            fn fill<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-                self.0.fill(py)
+            #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+            fn fill<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+                self.0.fill(to, future)
             }
         }
     )*};

@@ -1,6 +1,6 @@
 //! `AsyncScope`: the verbs of a scope for an event loop.
 
-use super::completions::{Give, later};
+use super::completions::{Completions, Give, later};
 use super::give;
 use super::listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues, Gathered, Source};
 use super::transaction::AsyncTransaction;
@@ -14,8 +14,6 @@ use crate::{history, transaction, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::Document;
 use pyo3::prelude::*;
-
-type Future<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// A scope; `llmspell_state.aio.Scope` is what users see.
 #[pyclass(frozen, subclass, module = "llmspell_state._native")]
@@ -35,15 +33,16 @@ impl AsyncScope {
     /// Does what asks the database in a thread of the core.
     fn ask<'py, T: Send + 'static>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         work: impl FnOnce(&core::Scope) -> core::Result<T> + Send + 'static,
         give: Give<T>,
-    ) -> Future<'py> {
-        later(py, Ok(self.handle.call(work)), give)
+    ) -> PyResult<()> {
+        later(to, future, Ok(self.handle.call(work)), give)
     }
 }
 
-fn give_scope(py: Python<'_>, scope: core::Scope) -> Future<'_> {
+fn give_scope(py: Python<'_>, scope: core::Scope) -> PyResult<Bound<'_, PyAny>> {
     Ok(Bound::new(py, AsyncScope::new(scope))?.into_any())
 }
 
@@ -66,127 +65,161 @@ impl AsyncScope {
     }
 
     /// The value of a key, or `MISSING`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn get<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        later(py, self.handle.calls().entry(key.0), give::found)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn get<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        later(to, future, self.handle.calls().entry(key.0), give::found)
     }
 
     /// The value of a key with its version and times, or `None`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn entry<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        later(py, self.handle.calls().entry(key.0), give::entry)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn entry<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        later(to, future, self.handle.calls().entry(key.0), give::entry)
     }
 
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[bool]")]
-    fn exists<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        later(py, self.handle.calls().entry(key.0), give::existence)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None")]
+    fn exists<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        later(to, future, self.handle.calls().entry(key.0), give::existence)
     }
 
-    #[pyo3(signature = (keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]")]
-    fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None")]
+    fn get_many<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, keys: Keys) -> PyResult<()> {
         let keys = keys.into_strings();
-        self.ask(py, move |scope| scope.get_many(&keys).map(|found| (keys, found)), give::members)
+        self.ask(to, future, move |scope| scope.get_many(&keys).map(|found| (keys, found)), give::members)
     }
 
-    #[pyo3(signature = (key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn set<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
         if_version: Option<Version>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
         let call = match if_version {
             None => self.handle.calls().set(key.0, document),
             Some(version) => self.handle.calls().set_if(key.0, document, version.0),
         };
-        later(py, call, give::count)
+        later(to, future, call, give::count)
     }
 
     /// Sets a key if it has that version still, and gives the new value.
-    #[pyo3(signature = (key: "str", value: "object", if_version: "int", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", if_version: "int", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn swap<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
         if_version: Version,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
-        later(py, self.handle.calls().swap(key.0, document, if_version.0), give::written)
+        later(to, future, self.handle.calls().swap(key.0, document, if_version.0), give::written)
     }
 
-    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]")]
-    fn set_many<'py>(&self, py: Python<'py>, mapping: &Bound<'py, PyAny>, default: Option<Hook>) -> Future<'py> {
-        let hook = default.as_ref().map(|hook| hook.0.bind(py));
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    fn set_many<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        mapping: &Bound<'py, PyAny>,
+        default: Option<Hook>,
+    ) -> PyResult<()> {
+        let hook = default.as_ref().map(|hook| hook.0.bind(to.py()));
         let mut members = Members::of(mapping, hook, self.handle.max_value_bytes())?;
-        later(py, self.handle.calls().set_many(members.take()), give::count)
+        later(to, future, self.handle.calls().set_many(members.take()), give::count)
     }
 
-    #[pyo3(signature = (key: "str", if_version: "int | None") -> "asyncio.Future[bool]")]
-    fn delete<'py>(&self, py: Python<'py>, key: Key<'_>, if_version: Option<Version>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None")]
+    fn delete<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        if_version: Option<Version>,
+    ) -> PyResult<()> {
         let call = match if_version {
             None => self.handle.calls().delete(key.0),
             Some(version) => self.handle.calls().delete_if(key.0, version.0),
         };
-        later(py, call, give::truth)
+        later(to, future, call, give::truth)
     }
 
-    #[pyo3(signature = (pattern: "str") -> "asyncio.Future[int]")]
-    fn clear<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> Future<'py> {
-        later(py, self.handle.calls().clear(pattern), give::count)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
+    fn clear<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
+        later(to, future, self.handle.calls().clear(pattern), give::count)
     }
 
-    #[pyo3(signature = (pattern: "str") -> "asyncio.Future[int]")]
-    fn count<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
+    fn count<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
         let pattern = pattern.to_owned();
-        self.ask(py, move |scope| scope.count(&pattern), give::count)
+        self.ask(to, future, move |scope| scope.count(&pattern), give::count)
     }
 
-    #[pyo3(signature = (key: "str", by: "float") -> "asyncio.Future[typing.Any]")]
-    fn increment<'py>(&self, py: Python<'py>, key: Key<'_>, by: Amount) -> Future<'py> {
-        later(py, self.handle.calls().increment(key.0, by.0), give::number)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None")]
+    fn increment<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        by: Amount,
+    ) -> PyResult<()> {
+        later(to, future, self.handle.calls().increment(key.0, by.0), give::number)
     }
 
-    #[pyo3(signature = (key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn append<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         item: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(item, default.as_ref())?;
-        later(py, self.handle.calls().append(key.0, document), give::count)
+        later(to, future, self.handle.calls().append(key.0, document), give::count)
     }
 
-    #[pyo3(signature = (key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn merge<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         patch: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(patch, default.as_ref())?;
-        later(py, self.handle.calls().merge(key.0, document), give::document)
+        later(to, future, self.handle.calls().merge(key.0, document), give::document)
     }
 
     /// The value of a key, which is `value` when it was missing.
-    #[pyo3(signature = (key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn setdefault<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let (key, document) = (key.0.to_owned(), self.document(value, default.as_ref())?);
         self.ask(
-            py,
+            to,
+            future,
             move |scope| {
                 let found = scope.transact(|tx| transaction::set_default(tx, &key, &document))?;
                 Ok(found.map_or(document, |entry| entry.document().clone()))
@@ -196,10 +229,10 @@ impl AsyncScope {
     }
 
     /// Removes a key and gives its value, or `MISSING`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn take<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn take<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
         let key = key.0.to_owned();
-        self.ask(py, move |scope| scope.transact(|tx| transaction::take(tx, &key)), give::found)
+        self.ask(to, future, move |scope| scope.transact(|tx| transaction::take(tx, &key)), give::found)
     }
 
     #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys")]
@@ -238,43 +271,49 @@ impl AsyncScope {
         AsyncValues::new(Source::Scope(self.handle.clone()), move || scope.items(select))
     }
 
-    #[pyo3(signature = (name: "str") -> "asyncio.Future[AsyncScope]")]
-    fn scope<'py>(&self, py: Python<'py>, name: Name<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None")]
+    fn scope<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, name: Name<'_>) -> PyResult<()> {
         let name = name.0.to_owned();
-        self.ask(py, move |scope| scope.scope(&name), give_scope)
+        self.ask(to, future, move |scope| scope.scope(&name), give_scope)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[list[str]]")]
-    fn scopes<'py>(&self, py: Python<'py>) -> Future<'py> {
-        self.ask(py, core::Scope::scopes, give::names)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[list[str]]") -> "None")]
+    fn scopes<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.ask(to, future, core::Scope::scopes, give::names)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[AsyncTransaction]")]
-    fn transaction<'py>(&self, py: Python<'py>) -> Future<'py> {
-        later(py, self.handle.calls().transaction(), AsyncTransaction::give)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncTransaction]") -> "None")]
+    fn transaction<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        later(to, future, self.handle.calls().transaction(), AsyncTransaction::give)
     }
 
-    #[pyo3(signature = (pattern: "str", since: "int | None", name: "str | None") -> "asyncio.Future[AsyncWatch]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncWatch]", pattern: "str", since: "int | None", name: "str | None") -> "None")]
     fn watch<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         #[pyo3(from_py_with = argument::pattern)] pattern: &str,
         since: Option<Since>,
         name: Option<Name<'_>>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let options = argument::watched(pattern, since, name);
-        later(py, self.handle.calls().watch(options), AsyncWatch::give)
+        later(to, future, self.handle.calls().watch(options), AsyncWatch::give)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[dict[str, int]]")]
-    fn named_watches<'py>(&self, py: Python<'py>) -> Future<'py> {
-        self.ask(py, core::Scope::named_watches, give::watches)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[dict[str, int]]") -> "None")]
+    fn named_watches<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.ask(to, future, core::Scope::named_watches, give::watches)
     }
 
-    #[pyo3(signature = (name: "str") -> "asyncio.Future[bool]")]
-    fn forget_watch<'py>(&self, py: Python<'py>, name: Name<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", name: "str") -> "None")]
+    fn forget_watch<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        name: Name<'_>,
+    ) -> PyResult<()> {
         let name = name.0.to_owned();
-        self.ask(py, move |scope| scope.forget_watch(&name), give::truth)
+        self.ask(to, future, move |scope| scope.forget_watch(&name), give::truth)
     }
 
     /// The same scope, whose changes are told to be of this actor and run, and for this reason.
@@ -283,15 +322,21 @@ impl AsyncScope {
         self.handle.as_run(argument::origin(actor, run, reason)).map(Self::new).map_err(to_py)
     }
 
-    #[pyo3(signature = (key: "str", limit: "int | None") -> "asyncio.Future[list[typing.Any]]")]
-    fn history<'py>(&self, py: Python<'py>, key: Key<'_>, limit: Option<Limit>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[list[typing.Any]]", key: "str", limit: "int | None") -> "None")]
+    fn history<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        limit: Option<Limit>,
+    ) -> PyResult<()> {
         let (key, limit) = (key.0.to_owned(), argument::most(limit));
-        self.ask(py, move |scope| scope.history(&key, limit), give::revisions)
+        self.ask(to, future, move |scope| scope.history(&key, limit), history::revisions)
     }
 
-    #[pyo3(signature = (when: "int | datetime.datetime") -> "asyncio.Future[AsyncView]")]
-    fn at<'py>(&self, py: Python<'py>, when: When) -> Future<'py> {
-        self.ask(py, move |scope| Ok((scope.clone(), scope.at(when.0)?)), AsyncView::give)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncView]", when: "int | datetime.datetime") -> "None")]
+    fn at<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, when: When) -> PyResult<()> {
+        self.ask(to, future, move |scope| Ok((scope.clone(), scope.at(when.0)?)), AsyncView::give)
     }
 
     #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences")]
@@ -308,27 +353,41 @@ impl AsyncScope {
         })
     }
 
-    #[pyo3(signature = (key: "str", when: "int | datetime.datetime") -> "asyncio.Future[int]")]
-    fn revert<'py>(&self, py: Python<'py>, key: Key<'_>, when: When) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", when: "int | datetime.datetime") -> "None")]
+    fn revert<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        when: When,
+    ) -> PyResult<()> {
         let key = key.0.to_owned();
-        self.ask(py, move |scope| scope.revert(&key, when.0), give::count)
+        self.ask(to, future, move |scope| scope.revert(&key, when.0), give::count)
     }
 
-    #[pyo3(signature = (when: "int | datetime.datetime", pattern: "str") -> "asyncio.Future[int]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", when: "int | datetime.datetime", pattern: "str") -> "None")]
     fn revert_to<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         when: When,
         #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let pattern = pattern.to_owned();
-        self.ask(py, move |scope| scope.revert_to(when.0, &pattern), give::count)
+        self.ask(to, future, move |scope| scope.revert_to(when.0, &pattern), give::count)
     }
 
-    #[pyo3(signature = (actor: "str | None", run: "str | None", since: "int") -> "asyncio.Future[typing.Any]")]
-    fn undo<'py>(&self, py: Python<'py>, actor: Option<Actor<'_>>, run: Option<Run<'_>>, since: Since) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", actor: "str | None", run: "str | None", since: "int") -> "None")]
+    fn undo<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        actor: Option<Actor<'_>>,
+        run: Option<Run<'_>>,
+        since: Since,
+    ) -> PyResult<()> {
         let what = argument::undo(actor, run, since);
-        self.ask(py, move |scope| scope.undo(what), history::undone)
+        self.ask(to, future, move |scope| scope.undo(what), history::undone)
     }
 
     /// The scope's own name; empty for the root.

@@ -1,6 +1,6 @@
 //! `AsyncState`: an open store for an event loop.
 
-use super::completions::{later, pending};
+use super::completions::{Completions, later, pending};
 use super::give;
 use super::scope::AsyncScope;
 use crate::{config, state, verification};
@@ -8,8 +8,6 @@ use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
-
-type Future<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// An open store; `llmspell_state.aio.State` is what users see.
 #[pyclass(frozen, extends = AsyncScope, module = "llmspell_state._native")]
@@ -28,7 +26,7 @@ impl Drop for Opened {
     }
 }
 
-fn give_state(py: Python<'_>, mut opened: Opened) -> Future<'_> {
+fn give_state(py: Python<'_>, mut opened: Opened) -> PyResult<Bound<'_, PyAny>> {
     let Some(state) = opened.0.take() else { return give::nothing(py, ()) };
     let root = AsyncScope::new(core::Scope::clone(&state));
     Ok(Bound::new(py, PyClassInitializer::from(root).add_subclass(AsyncState { state }))?.into_any())
@@ -38,30 +36,35 @@ fn give_state(py: Python<'_>, mut opened: Opened) -> Future<'_> {
 impl AsyncState {
     /// Opens the store at `path` (in memory without one) with settings by name.
     #[staticmethod]
-    #[pyo3(signature = (path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "asyncio.Future[AsyncState]")]
-    fn open<'py>(py: Python<'py>, path: Option<&Bound<'py, PyAny>>, options: &Bound<'py, PyDict>) -> Future<'py> {
-        state::prepare(py)?;
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncState]", path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]") -> "None")]
+    fn open<'py>(
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        path: Option<&Bound<'py, PyAny>>,
+        options: &Bound<'py, PyDict>,
+    ) -> PyResult<()> {
+        state::prepare(to.py())?;
         let config = config::from_py(path, options)?;
-        pending(py, give_state, |reply| {
+        pending(to, future, give_state, |reply| {
             core::State::open_then(config, |opened| reply.send(opened.map(|state| Opened(Some(state)))));
         })
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[None]")]
-    fn close<'py>(&self, py: Python<'py>) -> Future<'py> {
-        pending(py, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)))
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+    fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        pending(to, future, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)))
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[typing.Any]")]
-    fn verify<'py>(&self, py: Python<'py>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
+    fn verify<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
         let state = self.state.clone();
-        later(py, Ok(self.state.call(move |_| state.verify())), verification::to_py)
+        later(to, future, Ok(self.state.call(move |_| state.verify())), verification::fields)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[int]")]
-    fn version<'py>(&self, py: Python<'py>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]") -> "None")]
+    fn version<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
         let state = self.state.clone();
-        later(py, Ok(self.state.call(move |_| state.version())), give::count)
+        later(to, future, Ok(self.state.call(move |_| state.version())), give::count)
     }
 
     /// The store's identity: the text of a UUID, the same wherever its file goes.

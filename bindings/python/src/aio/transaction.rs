@@ -1,6 +1,6 @@
 //! `AsyncTransaction`: the verbs of a transaction for an event loop.
 
-use super::completions::{Give, known, later};
+use super::completions::{Completions, Give, known, later};
 use super::give;
 use super::listing::{AsyncItems, AsyncKeys, AsyncValues, Source};
 use crate::argument::{self, After, Amount, Hook, Key, Keys, Limit, Members, Name, Version};
@@ -10,8 +10,6 @@ use llmspell_state_persistence as core;
 use llmspell_state_persistence::Document;
 use pyo3::prelude::*;
 
-type Future<'py> = PyResult<Bound<'py, PyAny>>;
-
 /// A transaction; `llmspell_state.aio.Transaction` is what users see.
 #[pyclass(frozen, module = "llmspell_state._native")]
 pub(crate) struct AsyncTransaction {
@@ -19,7 +17,7 @@ pub(crate) struct AsyncTransaction {
 }
 
 impl AsyncTransaction {
-    pub(super) fn give(py: Python<'_>, handle: core::Transaction) -> Future<'_> {
+    pub(super) fn give(py: Python<'_>, handle: core::Transaction) -> PyResult<Bound<'_, PyAny>> {
         Ok(Bound::new(py, Self { handle })?.into_any())
     }
 
@@ -30,38 +28,41 @@ impl AsyncTransaction {
     /// Does what asks the database in a thread of the core.
     fn ask<'py, T: Send + 'static>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         work: impl FnOnce(&core::Transaction) -> core::Result<T> + Send + 'static,
         give: Give<T>,
-    ) -> Future<'py> {
-        later(py, Ok(self.handle.call(work)), give)
+    ) -> PyResult<()> {
+        later(to, future, Ok(self.handle.call(work)), give)
     }
 
     /// Does what only notes something at once, unless another thread is reading for this transaction.
     fn note<'py, T: Send + 'static>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         work: impl FnOnce(&core::Transaction) -> core::Result<T> + Send + 'static,
         give: Give<T>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         if self.handle.is_idle() {
-            return known(py, give(py, work(&self.handle).map_err(to_py)?)?);
+            return known(&future, give(to.py(), work(&self.handle).map_err(to_py)?)?);
         }
-        self.ask(py, work, give)
+        self.ask(to, future, work, give)
     }
 
     /// Does what reads one key, at once when the key is known.
     fn one<'py, T: Send + 'static>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         work: impl FnOnce(&core::Transaction, &str) -> core::Result<T> + Send + 'static,
         give: Give<T>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let is_known = self.handle.peek(key.0).map_err(to_py)?.is_some();
         let key = key.0.to_owned();
         let work = move |handle: &core::Transaction| work(handle, &key);
-        if is_known { self.note(py, work, give) } else { self.ask(py, work, give) }
+        if is_known { self.note(to, future, work, give) } else { self.ask(to, future, work, give) }
     }
 }
 
@@ -84,124 +85,156 @@ impl AsyncTransaction {
     }
 
     /// The value of a key, or `MISSING`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn get<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        self.one(py, key, core::Transaction::entry, give::found)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn get<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        self.one(to, future, key, core::Transaction::entry, give::found)
     }
 
     /// The value of a key with its version and times, or `None`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn entry<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        self.one(py, key, core::Transaction::entry, give::entry)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn entry<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        self.one(to, future, key, core::Transaction::entry, give::entry)
     }
 
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[bool]")]
-    fn exists<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        self.one(py, key, core::Transaction::exists, give::truth)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None")]
+    fn exists<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        self.one(to, future, key, core::Transaction::exists, give::truth)
     }
 
-    #[pyo3(signature = (keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]")]
-    fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None")]
+    fn get_many<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, keys: Keys) -> PyResult<()> {
         let keys = keys.into_strings();
-        self.ask(py, move |tx| tx.get_many(&keys).map(|found| (keys, found)), give::members)
+        self.ask(to, future, move |tx| tx.get_many(&keys).map(|found| (keys, found)), give::members)
     }
 
-    #[pyo3(signature = (key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn set<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
         if_version: Option<Version>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
         if let Some(version) = if_version {
-            return self.one(py, key, move |tx, key| tx.set_if(key, document, version.0), give::nothing);
+            return self.one(to, future, key, move |tx, key| tx.set_if(key, document, version.0), give::nothing);
         }
         let key = key.0.to_owned();
-        self.note(py, move |tx| tx.set(&key, document), give::nothing)
+        self.note(to, future, move |tx| tx.set(&key, document), give::nothing)
     }
 
-    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[None]")]
-    fn set_many<'py>(&self, py: Python<'py>, mapping: &Bound<'py, PyAny>, default: Option<Hook>) -> Future<'py> {
-        let hook = default.as_ref().map(|hook| hook.0.bind(py));
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    fn set_many<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        mapping: &Bound<'py, PyAny>,
+        default: Option<Hook>,
+    ) -> PyResult<()> {
+        let hook = default.as_ref().map(|hook| hook.0.bind(to.py()));
         let mut members = Members::of(mapping, hook, self.handle.max_value_bytes())?;
         let pairs: Vec<(String, Document)> = members.take().map(|(key, value)| (key.to_owned(), value)).collect();
-        self.note(py, move |tx| tx.set_many(pairs), give::nothing)
+        self.note(to, future, move |tx| tx.set_many(pairs), give::nothing)
     }
 
-    #[pyo3(signature = (key: "str", if_version: "int | None") -> "asyncio.Future[bool]")]
-    fn delete<'py>(&self, py: Python<'py>, key: Key<'_>, if_version: Option<Version>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None")]
+    fn delete<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        if_version: Option<Version>,
+    ) -> PyResult<()> {
         let delete = move |tx: &core::Transaction, key: &str| match if_version {
             None => tx.delete(key),
             Some(version) => tx.delete_if(key, version.0),
         };
-        self.one(py, key, delete, give::truth)
+        self.one(to, future, key, delete, give::truth)
     }
 
-    #[pyo3(signature = (pattern: "str") -> "asyncio.Future[int]")]
-    fn clear<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
+    fn clear<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
         let pattern = pattern.to_owned();
-        self.ask(py, move |tx| tx.clear(&pattern), give::count)
+        self.ask(to, future, move |tx| tx.clear(&pattern), give::count)
     }
 
-    #[pyo3(signature = (pattern: "str") -> "asyncio.Future[int]")]
-    fn count<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
+    fn count<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
         let pattern = pattern.to_owned();
-        self.ask(py, move |tx| tx.count(&pattern), give::count)
+        self.ask(to, future, move |tx| tx.count(&pattern), give::count)
     }
 
-    #[pyo3(signature = (key: "str", by: "float") -> "asyncio.Future[typing.Any]")]
-    fn increment<'py>(&self, py: Python<'py>, key: Key<'_>, by: Amount) -> Future<'py> {
-        self.one(py, key, move |tx, key| tx.increment(key, by.0), give::number)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None")]
+    fn increment<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        by: Amount,
+    ) -> PyResult<()> {
+        self.one(to, future, key, move |tx, key| tx.increment(key, by.0), give::number)
     }
 
-    #[pyo3(signature = (key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[int]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn append<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         item: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(item, default.as_ref())?;
-        self.one(py, key, move |tx, key| tx.append(key, document), give::count)
+        self.one(to, future, key, move |tx, key| tx.append(key, document), give::count)
     }
 
-    #[pyo3(signature = (key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn merge<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         patch: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(patch, default.as_ref())?;
-        self.one(py, key, move |tx, key| tx.merge(key, document), give::document)
+        self.one(to, future, key, move |tx, key| tx.merge(key, document), give::document)
     }
 
     /// The value of a key, which is `value` when it was missing.
-    #[pyo3(signature = (key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "asyncio.Future[typing.Any]")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn setdefault<'py>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
         default: Option<Hook>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
         let set_default = move |tx: &core::Transaction, key: &str| {
             let found = transaction::set_default(tx, key, &document)?;
             Ok(found.map_or(document, |entry| entry.document().clone()))
         };
-        self.one(py, key, set_default, give::document)
+        self.one(to, future, key, set_default, give::document)
     }
 
     /// Removes a key and gives its value, or `MISSING`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn take<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
-        self.one(py, key, transaction::take, give::found)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn take<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
+        self.one(to, future, key, transaction::take, give::found)
     }
 
     #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys")]
@@ -240,20 +273,20 @@ impl AsyncTransaction {
         AsyncValues::new(Source::Transaction(self.handle.clone()), move || handle.items(select))
     }
 
-    #[pyo3(signature = (name: "str") -> "asyncio.Future[AsyncTransaction]")]
-    fn scope<'py>(&self, py: Python<'py>, name: Name<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncTransaction]", name: "str") -> "None")]
+    fn scope<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, name: Name<'_>) -> PyResult<()> {
         let name = name.0.to_owned();
-        self.ask(py, move |tx| tx.scope(&name), Self::give)
+        self.ask(to, future, move |tx| tx.scope(&name), Self::give)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[int]")]
-    fn commit<'py>(&self, py: Python<'py>) -> Future<'py> {
-        later(py, self.handle.commit_call(), give::count)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]") -> "None")]
+    fn commit<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        later(to, future, self.handle.commit_call(), give::count)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[None]")]
-    fn rollback<'py>(&self, py: Python<'py>) -> Future<'py> {
-        self.note(py, core::Transaction::rollback, give::nothing)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+    fn rollback<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.note(to, future, core::Transaction::rollback, give::nothing)
     }
 
     /// Ends the transaction, if it has not ended, without telling how that went. Does not wait.

@@ -1,13 +1,11 @@
 //! `AsyncView`: a scope as it was at a moment of the past, for an event loop.
 
-use super::completions::{Give, later};
+use super::completions::{Completions, Give, later};
 use super::give;
 use super::listing::{AsyncItems, AsyncKeys, AsyncValues, Source};
 use crate::argument::{self, After, Key, Keys, Limit, Name};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
-
-type Future<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// A view; `llmspell_state.aio.View` is what users see.
 #[pyclass(frozen, module = "llmspell_state._native")]
@@ -18,18 +16,19 @@ pub(crate) struct AsyncView {
 }
 
 impl AsyncView {
-    pub(super) fn give(py: Python<'_>, (scope, view): (core::Scope, core::View)) -> Future<'_> {
+    pub(super) fn give(py: Python<'_>, (scope, view): (core::Scope, core::View)) -> PyResult<Bound<'_, PyAny>> {
         Ok(Bound::new(py, Self { view, scope })?.into_any())
     }
 
     fn ask<'py, T: Send + 'static>(
         &self,
-        py: Python<'py>,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
         work: impl FnOnce(&core::View) -> core::Result<T> + Send + 'static,
         give: Give<T>,
-    ) -> Future<'py> {
+    ) -> PyResult<()> {
         let view = self.view.clone();
-        later(py, Ok(self.scope.call(move |_| work(&view))), give)
+        later(to, future, Ok(self.scope.call(move |_| work(&view))), give)
     }
 
     fn source(&self) -> Source {
@@ -40,35 +39,40 @@ impl AsyncView {
 #[pymethods]
 impl AsyncView {
     /// The value of a key, or `MISSING`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn get<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn get<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
         let key = key.0.to_owned();
-        self.ask(py, move |view| view.entry(&key), give::found)
+        self.ask(to, future, move |view| view.entry(&key), give::found)
     }
 
     /// The value of a key with its version and times, or `None`.
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[typing.Any]")]
-    fn entry<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
+    fn entry<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
         let key = key.0.to_owned();
-        self.ask(py, move |view| view.entry(&key), give::entry)
+        self.ask(to, future, move |view| view.entry(&key), give::entry)
     }
 
-    #[pyo3(signature = (key: "str") -> "asyncio.Future[bool]")]
-    fn exists<'py>(&self, py: Python<'py>, key: Key<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None")]
+    fn exists<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
         let key = key.0.to_owned();
-        self.ask(py, move |view| view.exists(&key), give::truth)
+        self.ask(to, future, move |view| view.exists(&key), give::truth)
     }
 
-    #[pyo3(signature = (keys: "collections.abc.Iterable[str]") -> "asyncio.Future[dict[str, typing.Any]]")]
-    fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None")]
+    fn get_many<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, keys: Keys) -> PyResult<()> {
         let keys = keys.into_strings();
-        self.ask(py, move |view| view.get_many(&keys).map(|found| (keys, found)), give::members)
+        self.ask(to, future, move |view| view.get_many(&keys).map(|found| (keys, found)), give::members)
     }
 
-    #[pyo3(signature = (pattern: "str") -> "asyncio.Future[int]")]
-    fn count<'py>(&self, py: Python<'py>, #[pyo3(from_py_with = argument::pattern)] pattern: &str) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
+    fn count<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
         let pattern = pattern.to_owned();
-        self.ask(py, move |view| view.count(&pattern), give::count)
+        self.ask(to, future, move |view| view.count(&pattern), give::count)
     }
 
     #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys")]
@@ -107,10 +111,10 @@ impl AsyncView {
         AsyncValues::new(self.source(), move || view.items(select))
     }
 
-    #[pyo3(signature = (name: "str") -> "asyncio.Future[AsyncView]")]
-    fn scope<'py>(&self, py: Python<'py>, name: Name<'_>) -> Future<'py> {
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncView]", name: "str") -> "None")]
+    fn scope<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, name: Name<'_>) -> PyResult<()> {
         let (name, scope) = (name.0.to_owned(), self.scope.clone());
-        self.ask(py, move |view| view.scope(&name).map(|inner| (scope, inner)), Self::give)
+        self.ask(to, future, move |view| view.scope(&name).map(|inner| (scope, inner)), Self::give)
     }
 
     /// The version of the newest commit that it shows.

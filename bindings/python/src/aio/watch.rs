@@ -1,12 +1,10 @@
 //! `AsyncWatch`: a stream of changes for an event loop.
 
-use super::completions::{later, pending};
+use super::completions::{Completions, later, pending};
 use super::give;
 use crate::change;
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
-
-type Future<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// A stream of changes; `llmspell_state.aio.Watch` is what users see.
 #[pyclass(frozen, module = "llmspell_state._native")]
@@ -15,7 +13,7 @@ pub(crate) struct AsyncWatch {
 }
 
 impl AsyncWatch {
-    pub(super) fn give(py: Python<'_>, watch: core::Watch) -> Future<'_> {
+    pub(super) fn give(py: Python<'_>, watch: core::Watch) -> PyResult<Bound<'_, PyAny>> {
         Ok(Bound::new(py, Self { watch })?.into_any())
     }
 }
@@ -25,29 +23,29 @@ impl AsyncWatch {
     /// The next change if it was fetched already, else `None`.
     #[pyo3(signature = () -> "typing.Any")]
     fn pop<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.watch.pop().map(|change| change::to_py(py, &change)).transpose()
+        self.watch.pop().map(|change| change::fields(py, &change)).transpose()
     }
 
     /// Fetches what was committed already.
-    #[pyo3(signature = () -> "asyncio.Future[bool]")]
-    fn fetch<'py>(&self, py: Python<'py>) -> Future<'py> {
-        later(py, Ok(self.watch.fetch_call()), give::truth)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]") -> "None")]
+    fn fetch<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        later(to, future, Ok(self.watch.fetch_call()), give::truth)
     }
 
     /// Resolved when there is a change, or the watch was closed.
-    #[pyo3(signature = () -> "asyncio.Future[None]")]
-    fn ready<'py>(&self, py: Python<'py>) -> Future<'py> {
-        pending(py, give::nothing, |reply| self.watch.ready(|ready| reply.send(ready)))
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+    fn ready<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        pending(to, future, give::nothing, |reply| self.watch.ready(|ready| reply.send(ready)))
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[None]")]
-    fn save<'py>(&self, py: Python<'py>) -> Future<'py> {
-        later(py, Ok(self.watch.save_call()), give::nothing)
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+    fn save<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        later(to, future, Ok(self.watch.save_call()), give::nothing)
     }
 
-    #[pyo3(signature = () -> "asyncio.Future[None]")]
-    fn close<'py>(&self, py: Python<'py>) -> Future<'py> {
-        pending(py, give::nothing, |reply| self.watch.close_then(|closed| reply.send(closed)))
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
+    fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        pending(to, future, give::nothing, |reply| self.watch.close_then(|closed| reply.send(closed)))
     }
 
     /// The last version whose changes, and all before them, are done.
