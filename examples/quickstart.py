@@ -35,6 +35,7 @@ def main(path: Path) -> None:
 
         # Compare-and-set by version.
         entry = state.entry("user:123")
+        assert entry is not None
         state.set("user:123", {**entry.value, "seen": True}, if_version=entry.version)
         try:
             state.set("user:123", "too late", if_version=entry.version)
