@@ -1,14 +1,14 @@
 //! What keys were: their history, the store as of a moment of the past, what differs between two moments, and taking changes
 //! back. Taking back is itself a commit, so it can be taken back.
 
-use crate::calls::Call;
+use crate::calls::{self, Call};
 use crate::engine::{Head, ScopeId};
 use crate::key::{Key, Pattern, ScopeName};
 use crate::listing::{Listed, Overlay, Select};
 use crate::scope::unexpected;
 use crate::session::Session;
 use crate::store::past::Deeds;
-use crate::store::request::{Applied, Change, Request};
+use crate::store::request::{Action, Applied, Change, Request};
 use crate::{Document, Entry, Error, ErrorKind, Items, Keys, Operation, Origin, Result, Scope, limits};
 use serde_json::Value;
 use std::fmt;
@@ -109,18 +109,16 @@ impl Scope {
         Ok(Differences { keys: keys.into_iter(), from, to })
     }
 
-    /// Gives a key the value that it had at a moment, or deletes it if it was not there then; answers the version of the commit.
+    /// Gives a key the value that it had at a moment, or deletes it if it was not there then; answers the version of the commit,
+    /// of the newest one when there was nothing to delete.
     ///
     /// # Errors
     /// As [`Scope::at`].
     pub fn revert(&self, key: &str, when: impl Into<Moment>) -> Result<u64> {
-        match self.at(when)?.entry(key)? {
-            Some(entry) => self.set(key, entry.document().clone()),
-            None => {
-                self.delete(key)?;
-                Ok(self.store()?.head()?.version.cast_unsigned())
-            }
-        }
+        let store = self.store()?;
+        let then = self.at(when)?.entry(key)?;
+        let action = then.map_or(Action::Delete, |entry| store.set_action(entry.document().clone()));
+        Call::commit(self, Request::one(self.id(), key, action, None), calls::version).wait()
     }
 
     /// Makes every key that matches as it was at a moment, in one commit; says how many that has changed.
