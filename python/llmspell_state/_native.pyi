@@ -291,7 +291,7 @@ class Completions:
     what comes later is dropped where it was made.
 
     Whatever runs code of Python (making a future, waking who waits, classes of our own) is done by the Python side and not
-    below a frame of this library: where the interpreter ends, CPython before 3.14 ends other threads that ask for it again by
+    below a frame of this library: where the interpreter ends, Python before 3.14 ends other threads that ask for it again by
     unwinding their stacks, which must not meet Rust.
     """
     def __new__(cls, /, event_loop: "asyncio.AbstractEventLoop") -> Completions:

@@ -56,7 +56,7 @@ class Change:
     """Whether it is the last of its commit that the watch tells: keep ``version`` then, to go on ``since`` it."""
 
     @classmethod
-    def from_store(
+    def _from_store(
         cls,
         key: str,
         operation: Literal["set", "delete"],

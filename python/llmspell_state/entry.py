@@ -25,7 +25,7 @@ class Entry:
     """When the key expires (UTC), or ``None`` when it does not."""
 
     @classmethod
-    def from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
+    def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
         """Makes dates of the milliseconds since 1970 that the store keeps."""
         return cls(value, version, date(created), date(updated), None if expires is None else date(expires))
 

@@ -29,7 +29,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
     def entry(self, key: str) -> Entry | None:
         """The value of a key with its version and times, or ``None`` when it is missing."""
         fields = super().entry(key)
-        return None if fields is None else Entry.from_store(*fields)
+        return None if fields is None else Entry._from_store(*fields)
 
     def scope(self, name: str) -> Scope:
         """The scope of this name inside this one."""

@@ -27,7 +27,7 @@ class Transaction(_native.Transaction, StateMapping):  # type: ignore[misc]  # c
     def entry(self, key: str) -> Entry | None:
         """The value of a key with its version and times, or ``None`` when it is missing."""
         fields = super().entry(key)
-        return None if fields is None else Entry.from_store(*fields)
+        return None if fields is None else Entry._from_store(*fields)
 
     def scope(self, name: str) -> Transaction:
         """The same transaction, seen from the scope of this name."""

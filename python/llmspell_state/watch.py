@@ -28,7 +28,7 @@ class Watch(_native.Watch):
         return self
 
     def __next__(self) -> Change:
-        return Change.from_store(*super().__next__())
+        return Change._from_store(*super().__next__())
 
     def next(self, timeout: float | None = None) -> Change | None:
         """The next change, waiting for it at most ``timeout`` seconds, or as long as it takes without one.
@@ -37,7 +37,7 @@ class Watch(_native.Watch):
         not in the log any more: read the keys, and watch from now on.
         """
         fields = super().next(timeout)
-        return None if fields is None else Change.from_store(*fields)
+        return None if fields is None else Change._from_store(*fields)
 
     def __enter__(self) -> Self:
         return self

@@ -39,7 +39,7 @@ class ReadingVerbs:
     async def entry(self, key: str) -> Entry | None:
         """The value of a key with its version and times, or ``None`` when it is missing."""
         fields = await later(self._handle.entry, key)
-        return None if fields is None else Entry.from_store(*fields)
+        return None if fields is None else Entry._from_store(*fields)
 
     async def exists(self, key: str) -> bool:
         """Whether a key is there."""

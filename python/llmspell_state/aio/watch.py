@@ -89,7 +89,7 @@ class Watch(AsyncIterator[Change]):
         while True:
             fields = handle.pop()
             if fields is not None:
-                return Change.from_store(*fields)
+                return Change._from_store(*fields)
             if handle.closed:
                 return None
             if not has_looked:

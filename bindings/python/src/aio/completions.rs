@@ -21,7 +21,7 @@ pub(crate) type Give<T> = for<'py> fn(Python<'py>, T) -> PyResult<Bound<'py, PyA
 /// what comes later is dropped where it was made.
 ///
 /// Whatever runs code of Python (making a future, waking who waits, classes of our own) is done by the Python side and not
-/// below a frame of this library: where the interpreter ends, CPython before 3.14 ends other threads that ask for it again by
+/// below a frame of this library: where the interpreter ends, Python before 3.14 ends other threads that ask for it again by
 /// unwinding their stacks, which must not meet Rust.
 #[pyclass(frozen, module = "llmspell_state._native")]
 pub(crate) struct Completions(Arc<Pending>);
@@ -165,12 +165,11 @@ pub(crate) fn pending<'py, T: Send + 'static>(
     future: Bound<'py, PyAny>,
     give: Give<T>,
     begin: impl FnOnce(Reply<T>),
-) -> PyResult<()> {
+) {
     let pending = &to.get().0;
     let id = pending.next.fetch_add(1, Ordering::Relaxed);
     lock(&pending.futures).insert(id, future.unbind());
     begin(Reply { queue: Arc::downgrade(&pending.queue), id, give, sent: false });
-    Ok(())
 }
 
 /// Resolves a future at once: to await it does not leave the loop. Nobody waits for it yet, so no code of Python runs here.
@@ -187,6 +186,9 @@ pub(crate) fn later<'py, T: Send + 'static>(
 ) -> PyResult<()> {
     match call.map_err(to_py)?.now() {
         Ok(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
-        Err(call) => pending(to, future, give, |reply| call.then(|answer| reply.send(answer))),
+        Err(call) => {
+            pending(to, future, give, |reply| call.then(|answer| reply.send(answer)));
+            Ok(())
+        }
     }
 }

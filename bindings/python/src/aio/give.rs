@@ -10,6 +10,7 @@ use std::sync::Arc;
 type Given<'py> = PyResult<Bound<'py, PyAny>>;
 type Found = Option<Arc<Entry>>;
 
+#[allow(clippy::unnecessary_wraps)] // one of several
 pub(super) fn nothing<T>(py: Python<'_>, _: T) -> Given<'_> {
     Ok(py.None().into_bound(py))
 }

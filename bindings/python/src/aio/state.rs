@@ -47,12 +47,13 @@ impl AsyncState {
         let config = config::from_py(path, options)?;
         pending(to, future, give_state, |reply| {
             core::State::open_then(config, |opened| reply.send(opened.map(|state| Opened(Some(state)))));
-        })
+        });
+        Ok(())
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
-    fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
-        pending(to, future, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)))
+    fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) {
+        pending(to, future, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)));
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
