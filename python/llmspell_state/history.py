@@ -28,7 +28,7 @@ class Revision:
     """why, as ``as_run`` said."""
 
     @classmethod
-    def from_store(
+    def _from_store(
         cls,
         version: int,
         operation: Literal["set", "delete"],

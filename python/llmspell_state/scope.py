@@ -72,7 +72,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
 
     def history(self, key: str, limit: int | None = None) -> list[Revision]:
         """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
-        return [Revision.from_store(*fields) for fields in super().history(key, limit)]
+        return [Revision._from_store(*fields) for fields in super().history(key, limit)]
 
     def at(self, when: int | datetime) -> View:
         """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.

@@ -18,7 +18,7 @@ class View(_native.View, ReadMapping):  # type: ignore[misc]  # `in` takes a str
     def entry(self, key: str) -> Entry | None:
         """The value of a key with its version and times, or ``None`` when it was missing."""
         fields = super().entry(key)
-        return None if fields is None else Entry.from_store(*fields)
+        return None if fields is None else Entry._from_store(*fields)
 
     def scope(self, name: str) -> View:
         """The scope of this name inside this one, as it was at the same moment; ``NotFoundError`` if there is none."""

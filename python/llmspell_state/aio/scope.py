@@ -148,7 +148,7 @@ class Scope(Verbs):
 
     async def history(self, key: str, limit: int | None = None) -> list[Revision]:
         """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
-        return [Revision.from_store(*fields) for fields in await later(self._handle.history, key, limit)]
+        return [Revision._from_store(*fields) for fields in await later(self._handle.history, key, limit)]
 
     async def at(self, when: int | datetime) -> View:
         """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.
