@@ -1,4 +1,4 @@
-//! Userdata: what Lua holds of a state, a scope, a transaction, an iterator, and binary.
+//! Userdata: what Lua holds of a state, a scope, a transaction, a watch, a view, an iterator, and binary.
 //!
 //! A script with the debug library can give any userdata any metatable, so a metatable proves nothing. Every block of ours
 //! starts with a seal that is drawn at random once per process and that no script can read.
@@ -6,7 +6,7 @@
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::stack::{Function, Place, Stack};
-use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction, Watch};
+use llmspell_state_persistence::{Differences, Items, Keys, Scope, State, Transaction, View, Watch};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::raw::c_int;
@@ -20,12 +20,15 @@ pub(crate) enum Object {
     Keys(Box<Keys>),
     Items(Box<Items>),
     Watch(Watch),
+    View(View),
+    Differences(Box<Differences>),
 }
 
 pub(crate) static STATE: Place = Place::new();
 pub(crate) static SCOPE: Place = Place::new();
 pub(crate) static TRANSACTION: Place = Place::new();
 pub(crate) static WATCH: Place = Place::new();
+pub(crate) static VIEW: Place = Place::new();
 static ITERATOR: Place = Place::new();
 static BINARY: Place = Place::new();
 
@@ -84,8 +87,9 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
         Object::State(_) => &STATE,
         Object::Scope(_) => &SCOPE,
         Object::Transaction(_) => &TRANSACTION,
-        Object::Keys(_) | Object::Items(_) => &ITERATOR,
+        Object::Keys(_) | Object::Items(_) | Object::Differences(_) => &ITERATOR,
         Object::Watch(_) => &WATCH,
+        Object::View(_) => &VIEW,
     };
     stack.protected(0, 1, &|stack: Stack| {
         let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();

@@ -12,6 +12,7 @@ mod args;
 mod call;
 mod error;
 mod handle;
+mod history;
 mod iterators;
 mod module;
 mod scope;
@@ -19,6 +20,7 @@ mod stack;
 mod state;
 mod transaction;
 mod value;
+mod view;
 mod waiting;
 mod watch;
 

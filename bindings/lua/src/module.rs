@@ -3,7 +3,7 @@
 use crate::call::{self, Call, Returned, function};
 use crate::handle::{self, Functions};
 use crate::stack::{Place, Stack};
-use crate::{error, scope, state, transaction, value, waiting, watch};
+use crate::{error, scope, state, transaction, value, view, waiting, watch};
 
 static FUNCTIONS: Functions =
     &[function!("open", reading state::open), function!("array", array), function!("binary", binary)];
@@ -20,7 +20,7 @@ pub(crate) fn push(stack: Stack) {
         value::register(stack);
         handle::register(stack);
         waiting::register(stack);
-        for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS, &watch::CLASS] {
+        for class in [&state::CLASS, &scope::CLASS, &transaction::CLASS, &watch::CLASS, &view::CLASS] {
             class.register(stack);
         }
         stack.push_boolean(true);

@@ -109,10 +109,7 @@ fn make_change(stack: Stack, change: &Change, value: Option<&Tape>, old: Option<
     stack.push_count(change.version);
     stack.set_field(1, "version");
     value::set_time(stack, "time", change.time_ms);
-    if let Some(actor) = &change.actor {
-        stack.push_bytes(actor.as_bytes());
-        stack.set_field(1, "actor");
-    }
+    value::set_origin(stack, &change.origin);
     stack.push_boolean(change.ends_commit);
     stack.set_field(1, "ends_commit");
 }
