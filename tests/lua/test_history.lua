@@ -152,7 +152,7 @@ end
 tests["verbs of the past name the argument that is wrong"] = function()
   local state = support.state { k = 1 }
   for _, wrong in ipairs {
-    { "#1 to 'diff' (version or table expected", "diff" },
+    { "#1 to 'diff' (version or table expected, got no value)", "diff" },
     { "#2 to 'diff' (version or table expected, got string)", "diff", 0, "k*" },
     { "#3 to 'diff' (string expected, got table)", "diff", 0, 1, {} }, { "pattern", "diff", 0, 1, "[" },
     { "#1 to 'revert' (string expected, got no value)", "revert" }, { "#2 to 'revert'", "revert", "k" },
@@ -161,7 +161,7 @@ tests["verbs of the past name the argument that is wrong"] = function()
     { "#1 to 'undo' (table expected, got string)", "undo", "r1" }, { "it takes actor, run, since", "undo", { reason = "x" } },
     { "'since'", "undo", { run = "r", since = { time = 5 } } }, { "'run'", "undo", { run = true } },
   } do
-    fails("Invalid", wrong[1], state[wrong[2]], state, support.unpack(wrong, 3, 5))
+    fails("Invalid", wrong[1], state[wrong[2]], state, support.unpack(wrong, 3))
   end
   equal(state:version(), 1)
 end
