@@ -54,6 +54,11 @@ impl<T: Send + 'static> Call<T> {
         Self::new(scope.session(), Step::Commit(request, meaning))
     }
 
+    /// Anything that may ask the database.
+    pub(crate) fn work(session: &Arc<Session>, work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
+        Self::new(session, Step::Work(Box::new(work)))
+    }
+
     pub(crate) fn known(session: &Arc<Session>, answer: T) -> Self {
         Self::new(session, Step::Known(answer))
     }
@@ -124,7 +129,7 @@ impl Scope {
     /// Anything else that may ask the database, as a [`Call`]: `scope.call(|scope| scope.count("*"))`.
     pub fn call<T: Send + 'static>(&self, work: impl FnOnce(&Scope) -> Result<T> + Send + 'static) -> Call<T> {
         let scope = self.clone();
-        Call::new(self.session(), Step::Work(Box::new(move || work(&scope))))
+        Call::work(self.session(), move || work(&scope))
     }
 }
 
