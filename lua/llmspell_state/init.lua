@@ -7,11 +7,19 @@
 ---
 --- Everything public is described in `meta.lua`, which editors read.
 local native = require "llmspell_state.native"
+local tasks = require "llmspell_state.tasks"
+local methods = require "llmspell_state.methods"
 
-return {
+local State = {
   open = native.open,
   null = native.null,
   array = native.array,
   binary = native.binary,
   version = native.version,
 }
+for name, f in pairs(tasks.public) do State[name] = f end
+
+methods.module = State
+methods.add_futures()
+
+return State

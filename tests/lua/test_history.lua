@@ -258,6 +258,96 @@ tests["a finalizer that takes a view or an iterator away in the middle does no h
   equal(state:count(), 300)
 end
 
+--- Runs `f` in a task, again and again until other tasks have run meanwhile; says whether they ever did.
+local function lets_others_run(f)
+  local turns, before, tries = 0, nil, 0
+  State.run(function()
+    local clock = State.spawn(function()
+      while true do
+        turns = turns + 1
+        State.sleep(0)
+      end
+    end)
+    State.sleep(0.001)
+    before = turns
+    -- An answer that is there at once is taken before others have their turn.
+    repeat
+      f()
+      tries = tries + 1
+    until turns > before or tries == 500
+    clock:cancel()
+  end)
+  return turns > before
+end
+
+tests["in a task, verbs of the past and of views let others run"] = function()
+  local state = support.state { a = 1, b = 2 }
+  state:scope("inner"):set("x", 1)
+  state:set("a", 3)
+  local past = state:at(1)
+  for name, f in pairs {
+    history = function() equal(#state:history("a", { limit = 5 }), 2) end,
+    at = function() equal(state:at({ version = 1 }):version(), 1) end,
+    diff = function() equal(differences(state:diff(1)), { { key = "a", old = 1, new = 3 } }) end,
+    revert = function() state:revert("b", 1) end,
+    revert_to = function() equal(state:revert_to(1, "nobody"), 0) end,
+    undo = function() equal(state:undo({ run = "nobody" }).keys, 0) end,
+    get = function() equal({ past:get("a"), past:get("c", 7) }, { 1, 7 }) end,
+    entry = function() equal(past:entry("a").version, 1) end,
+    exists = function() equal(past:exists("c"), false) end,
+    get_many = function() equal(past:get_many { "a", "c" }, { a = 1 }) end,
+    count = function() equal(past:count("a"), 1) end,
+    keys = function() equal((support.collect(past:keys { reverse = true })), { "b", "a" }) end,
+    items = function() equal({ support.collect(past:items("a")) }, { { "a" }, { 1 } }) end,
+    scope = function() equal(past:scope("inner"):get("x"), nil) end,
+  } do
+    assert(lets_others_run(f), name .. " blocks")
+  end
+  if _VERSION ~= "Lua 5.1" then
+    assert(lets_others_run(function() equal({ support.collect(pairs(past)) }, { { "a", "b" }, { 1, 2 } }) end), "pairs blocks")
+  end
+end
+
+tests["verbs of the past and of views have their futures"] = function()
+  local state = support.state { a = 1, b = 2 }
+  state:as_run({ run = "r" }):set("a", 3)
+  local past = state:at_async(1):await()
+  equal(past:version(), 1)
+  equal({ past:get_async("a"):await(), past:get_async("c", 7):await() }, { 1, 7 })
+  equal(past:entry_async("a"):await().version, 1)
+  equal(past:exists_async("c"):await(), false)
+  equal(past:get_many_async({ "a", "c" }):await(), { a = 1 })
+  equal(past:count_async():await(), 2)
+  equal(past:keys_async("a"):await(), { "a" })
+  equal(past:items_async({ limit = 1 }):await(), { { "a", 1 } })
+  fails("NotFound", "nobody", function() past:scope_async("nobody"):await() end)
+  equal(past.set_async, nil)
+  equal(past.modify_async, nil)
+  equal(#state:history_async("a"):await(), 2)
+  equal(state:diff_async(1):await(), { { key = "a", old = 1, new = 3 } })
+  equal(state:undo_async({ run = "r" }):await().keys, 1)
+  equal(state:revert_async("a", 2):await(), 4)
+  equal(state:revert_to_async({ version = 1 }):await(), 1)
+  fails("Invalid", "#1 to 'at' (version or table expected, got string)", state.at_async, state, "1")
+  fails("Invalid", "actor or a run", function() state:undo_async():await() end)
+end
+
+tests["a task that is walking through differences or a view ends with the store"] = function()
+  local values = {}
+  for n = 1, 300 do values[("%03d"):format(n)] = n end
+  local state = support.state(values)
+  State.run(function()
+    local iterator, items = state:diff(0), state:at(1):items()
+    equal(iterator().key, "001")
+    equal(items(), "001")
+    collectgarbage()
+    state:close()
+    -- Where pcall is no place to yield from, they block.
+    fails("Closed", {}, iterator)
+    fails("Closed", {}, function() for _ in items do end end)
+  end)
+end
+
 tests["thousands of views and differences are collected"] = function()
   local state = support.state { k = 1 }
   collectgarbage()

@@ -2,12 +2,14 @@
 
 use crate::call::Call;
 use crate::error::Failure;
-use crate::handle::{self, Object};
+use crate::handle::{self, Object, Owner};
+use crate::module::MODULE_FUNCTIONS;
 use llmspell_state_persistence::{
-    Moment, Number, Origin, Scope, Select, State, Transaction, Undo, View, Watch, WatchOptions,
+    Entry, Moment, Number, Origin, Result as Answer, Scope, Select, State, Transaction, Undo, View, Watch, WatchOptions,
 };
 use mlua::ffi;
 use std::os::raw::c_int;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Handles that have the data operations.
@@ -46,7 +48,27 @@ macro_rules! read {
 }
 pub(crate) use read;
 
-impl Target<'_> {
+impl Source<'_> {
+    /// What is known of a key without asking the database.
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it is there
+    pub(crate) fn peek(&self, key: &str) -> Answer<Option<Option<Arc<Entry>>>> {
+        match self {
+            Self::Scope(scope) => scope.peek(key),
+            Self::Transaction(transaction) => transaction.peek(key),
+            Self::View(_) => Ok(None),
+        }
+    }
+}
+
+impl<'c> Target<'c> {
+    /// It can be read as well.
+    pub(crate) fn source(&self) -> Source<'c> {
+        match self {
+            Self::Scope(scope) => Source::Scope(scope),
+            Self::Transaction(transaction) => Source::Transaction(transaction),
+        }
+    }
+
     pub(crate) fn max_value_bytes(&self) -> usize {
         on!(self, handle => handle.max_value_bytes())
     }
@@ -75,6 +97,15 @@ impl Call {
             Some(Object::View(view)) => Ok(Source::View(view)),
             _ => Err(self.bad_self("State, Scope, Transaction or View")),
         }
+    }
+
+    /// Where a listing comes from.
+    pub(crate) fn owner(&self) -> Result<Owner, Failure> {
+        Ok(match self.source()? {
+            Source::Scope(scope) => Owner::Scope(scope.clone()),
+            Source::Transaction(transaction) => Owner::Transaction(transaction.clone()),
+            Source::View(view) => Owner::View(view.clone()),
+        })
     }
 
     /// The handle of a method, and the key or name that comes first.
@@ -112,9 +143,10 @@ impl Call {
         }
     }
 
-    pub(crate) fn own_watch(&self) -> Result<Watch, Failure> {
+    /// A watch and the scope that it watches.
+    pub(crate) fn own_watch(&self) -> Result<(Watch, Scope), Failure> {
         match handle::object(self, 1) {
-            Some(Object::Watch(watch)) => Ok(watch.clone()),
+            Some(Object::Watch(watch, scope)) => Ok((watch.clone(), scope.clone())),
             _ => Err(self.bad_self("Watch")),
         }
     }
@@ -137,9 +169,7 @@ impl Call {
 impl Call {
     #[cold]
     pub(crate) fn bad_argument(&self, index: c_int, problem: &str) -> Failure {
-        // The functions of the module itself have no self.
-        let position =
-            if self.name == "open" || self.name == "array" || self.name == "binary" { index } else { index - 1 };
+        let position = if MODULE_FUNCTIONS.contains(&self.name) { index } else { index - 1 };
         Failure::invalid(format!("bad argument #{position} to '{}' ({problem})", self.name))
     }
 
@@ -162,6 +192,16 @@ impl Call {
 
     pub(crate) fn check_table(&self, index: c_int) -> Result<(), Failure> {
         if self.kind(index) == ffi::LUA_TTABLE { Ok(()) } else { Err(self.expected(index, "table")) }
+    }
+
+    /// nil would read as if the key were to be deleted.
+    pub(crate) fn check_value(&self, index: c_int) -> Result<(), Failure> {
+        if self.is_missing(index) {
+            return Err(
+                self.bad_argument(index, "nil is not a value; State.null stores a null, and delete removes a key")
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn check_function(&self, index: c_int) -> Result<(), Failure> {

@@ -2,22 +2,41 @@
 
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
-use crate::handle::{self, Functions, Object};
+use crate::handle::{self, Functions, Object, Owner};
+use crate::outcome::Outcome;
 use crate::stack::Stack;
-use crate::{iterators, value};
+use crate::{iterators, later, value};
 use llmspell_state_persistence::value::Tape;
-use llmspell_state_persistence::{Difference, Differences, Document, Revision, Undone};
+use llmspell_state_persistence::{Call as Made, Difference, Document, Revision, Undone};
+use std::sync::{Arc, Mutex};
 
 /// The methods of a state and a scope.
 pub(crate) static TREE: Functions = &[
     function!("as_run", as_run),
-    function!("history", history),
-    function!("at", at),
-    function!("diff", diff),
-    function!("revert", revert),
-    function!("revert_to", revert_to),
-    function!("undo", undo),
+    function!("history", |call| wait(call, history)),
+    function!("at", |call| wait(call, at)),
+    function!("diff", |call| iterators::push(call, diff(call)?.wait()?)),
+    function!("revert", |call| wait(call, revert)),
+    function!("revert_to", |call| wait(call, revert_to)),
+    function!("undo", |call| wait(call, undo)),
 ];
+
+/// The same for who does not wait.
+pub(crate) static LATER: Functions = &[
+    function!("history", |call| later::begin(call, history(call)?, |outcome| outcome)),
+    function!("at", |call| later::begin(call, at(call)?, |outcome| outcome)),
+    function!("diff", |call| later::begin(call, diff(call)?, Outcome::Handle)),
+    function!("revert", |call| later::begin(call, revert(call)?, |outcome| outcome)),
+    function!("revert_to", |call| later::begin(call, revert_to(call)?, |outcome| outcome)),
+    function!("undo", |call| later::begin(call, undo(call)?, |outcome| outcome)),
+];
+
+/// A verb as a call that is to be made.
+type Verb = Result<Made<Outcome>, Failure>;
+
+fn wait(call: &Call, verb: fn(&Call) -> Verb) -> Returned {
+    verb(call)?.wait()?.push(**call)
+}
 
 /// `as_run{actor = , run = , reason = }`: the same scope, whose changes carry those.
 fn as_run(call: &Call) -> Returned {
@@ -27,54 +46,47 @@ fn as_run(call: &Call) -> Returned {
 }
 
 /// `history(key, {limit = n})`: an array of revisions.
-fn history(call: &Call) -> Returned {
+fn history(call: &Call) -> Verb {
     let scope = call.own_scope()?;
-    let (key, limit) = (call.text(2)?, call.limit(3)?);
-    push_revisions(**call, &scope.history(key, limit)?)?;
-    Ok(1)
+    let (key, limit) = (call.text(2)?.to_owned(), call.limit(3)?);
+    Ok(scope.call(move |scope| scope.history(&key, limit).map(Outcome::Revisions)))
 }
 
-fn at(call: &Call) -> Returned {
+fn at(call: &Call) -> Verb {
     let scope = call.own_scope()?;
-    handle::push(**call, Object::View(scope.at(call.moment(2)?)?))?;
-    Ok(1)
+    let when = call.moment(2)?;
+    Ok(scope.call(move |scope| scope.at(when).map(|view| Outcome::Handle(Object::View(view)))))
 }
 
-/// `diff(from, to, pattern)`: a function that gives the next difference.
-fn diff(call: &Call) -> Returned {
+/// `diff(from, to, pattern)`: an iterator.
+fn diff(call: &Call) -> Result<Made<Object>, Failure> {
     let scope = call.own_scope()?;
-    let differences = scope.diff(call.moment(2)?, call.moment_or_now(3)?, call.pattern(4)?)?;
-    iterators::push(call, Object::Differences(Box::new(differences)))
-}
-
-pub(crate) fn next_difference(call: &Call, differences: &mut Differences) -> Returned {
-    match differences.next().transpose()? {
-        Some(difference) => push_difference(**call, &difference)?,
-        None => call.push_nil(),
-    }
-    Ok(1)
+    let (from, to, pattern) = (call.moment(2)?, call.moment_or_now(3)?, call.pattern(4)?.to_owned());
+    Ok(scope.call(move |scope| {
+        let differences = scope.diff(from, to, &pattern)?;
+        Ok(Object::Differences(Arc::new(Mutex::new(differences)), Owner::Scope(scope.clone())))
+    }))
 }
 
 /// Answers the version of the commit.
-fn revert(call: &Call) -> Returned {
+fn revert(call: &Call) -> Verb {
     let scope = call.own_scope()?;
-    let key = call.text(2)?;
-    call.push_count(scope.revert(key, call.moment(3)?)?);
-    Ok(1)
+    let (key, when) = (call.text(2)?.to_owned(), call.moment(3)?);
+    Ok(scope.call(move |scope| scope.revert(&key, when).map(Outcome::Count)))
 }
 
 /// Answers how many keys that has changed.
-fn revert_to(call: &Call) -> Returned {
+fn revert_to(call: &Call) -> Verb {
     let scope = call.own_scope()?;
-    call.push_count(scope.revert_to(call.moment(2)?, call.pattern(3)?)?);
-    Ok(1)
+    let (when, pattern) = (call.moment(2)?, call.pattern(3)?.to_owned());
+    Ok(scope.call(move |scope| scope.revert_to(when, &pattern).map(Outcome::Count)))
 }
 
 /// `undo{actor = , run = , since = }`: a table of what came of it.
-fn undo(call: &Call) -> Returned {
+fn undo(call: &Call) -> Verb {
     let scope = call.own_scope()?;
-    push_undone(**call, &scope.undo(call.undo(2)?)?)?;
-    Ok(1)
+    let what = call.undo(2)?;
+    Ok(scope.call(move |scope| scope.undo(what).map(Outcome::Undone)))
 }
 
 fn readable(value: Option<&Document>) -> Result<Option<&Tape>, Failure> {
@@ -82,7 +94,7 @@ fn readable(value: Option<&Document>) -> Result<Option<&Tape>, Failure> {
 }
 
 /// An array of tables.
-fn push_revisions(stack: Stack, revisions: &[Revision]) -> Result<(), Failure> {
+pub(crate) fn push_revisions(stack: Stack, revisions: &[Revision]) -> Result<(), Failure> {
     let told = revisions.iter().map(|revision| Ok((revision, readable(revision.value.as_ref())?)));
     let told = &*told.collect::<Result<Vec<_>, Failure>>()?;
     stack.protected(0, 1, &|stack: Stack| {
@@ -115,9 +127,13 @@ fn set_value(stack: Stack, name: &str, value: Option<&Tape>) {
     }
 }
 
-/// The difference as a table.
-fn push_difference(stack: Stack, difference: &Difference) -> Result<(), Failure> {
-    let (key, old, new) = (&*difference.key, readable(difference.from.as_ref())?, readable(difference.to.as_ref())?);
+/// The difference as a table, or nil.
+pub(crate) fn push_difference(stack: Stack, difference: Option<&Difference>) -> Result<(), Failure> {
+    let Some(Difference { key, from, to }) = difference else {
+        stack.push_nil();
+        return Ok(());
+    };
+    let (old, new) = (readable(from.as_ref())?, readable(to.as_ref())?);
     stack.protected(0, 1, &|stack: Stack| {
         stack.push_table(0, 3);
         stack.push_bytes(key.as_bytes());
@@ -128,7 +144,7 @@ fn push_difference(stack: Stack, difference: &Difference) -> Result<(), Failure>
 }
 
 /// What came of taking changes back, as a table.
-fn push_undone(stack: Stack, undone: &Undone) -> Result<(), Failure> {
+pub(crate) fn push_undone(stack: Stack, undone: &Undone) -> Result<(), Failure> {
     stack.protected(0, 1, &|stack: Stack| {
         stack.push_table(0, 3);
         for (name, count) in [("version", undone.version), ("keys", undone.keys)] {

@@ -9,12 +9,17 @@
 #![allow(unsafe_code)]
 
 mod args;
+mod bell;
 mod call;
 mod error;
 mod handle;
 mod history;
 mod iterators;
+mod later;
 mod module;
+mod outcome;
+mod queue;
+mod retry;
 mod scope;
 mod stack;
 mod state;
@@ -23,6 +28,7 @@ mod value;
 mod view;
 mod waiting;
 mod watch;
+mod yieldable;
 
 use mlua::ffi::lua_State;
 

@@ -5,8 +5,7 @@ use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, SCOPE};
 use crate::stack::Stack;
-use crate::value;
-use crate::{history, iterators, transaction, watch};
+use crate::{history, iterators, outcome, transaction, value, watch};
 use llmspell_state_persistence::{Document, Entry};
 use std::sync::Arc;
 
@@ -72,9 +71,7 @@ fn entry(call: &Call) -> Returned {
         call.push_nil();
         return Ok(1);
     };
-    let tape = value::readable(entry.document())?;
-    let entry: &Entry = &entry;
-    call.protected(0, 1, &|stack: Stack| value::make_entry(stack, entry, tape))?;
+    outcome::push_entry(**call, &entry)?;
     Ok(1)
 }
 
@@ -84,26 +81,15 @@ fn get_many(call: &Call) -> Returned {
     call.check_table(2)?;
     let keys = value::read_texts(call, 2).map_err(|problem| call.bad_argument(2, &problem))?;
     let entries = read!(source, handle => handle.get_many(&keys))?;
-    let found = keys.iter().zip(&entries).filter_map(|(key, entry)| entry.as_ref().map(|entry| (*key, entry)));
     // Copies of the keys: making the table may run finalizers, which may empty the one that holds the keys.
-    let found = found.map(|(key, entry)| Ok((key.to_owned(), value::readable(entry.document())?)));
-    let found = &*found.collect::<Result<Vec<_>, Failure>>()?;
-    call.protected(0, 1, &|stack: Stack| {
-        stack.push_table(0, found.len());
-        for (key, tape) in found {
-            stack.push_bytes(key.as_bytes());
-            value::make(stack, tape);
-            stack.set_member(1);
-        }
-    })?;
+    let found = keys.iter().zip(entries).filter_map(|(key, entry)| Some(((*key).to_owned(), entry?)));
+    outcome::push_found(**call, &found.collect::<Vec<_>>())?;
     Ok(1)
 }
 
 fn set(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    if call.is_missing(3) {
-        return Err(call.bad_argument(3, "nil is not a value; State.null stores a null, and delete removes a key"));
-    }
+    call.check_value(3)?;
     let if_version = call.if_version(4)?;
     let document = value::read(**call, 3, target.max_value_bytes())?;
     match (target, if_version) {
