@@ -1,5 +1,6 @@
 --- What calls that nobody waits for come to. The threads of the core put answers into a queue; here they find who asked.
 local native = require "llmspell_state.native"
+if native.kept.futures then return native.kept.futures end
 
 local unpack = table.unpack or unpack
 local take, raise = native.take, native.raise
@@ -8,6 +9,7 @@ local futures = {
   --- How many calls are on their way.
   in_flight = 0,
 }
+native.kept.futures = futures
 
 --- The number of a call → who gets its answer, by `receive(ok, ...)`.
 local pending = {}

@@ -7,6 +7,9 @@
 ---
 --- Everything public is described in `meta.lua`, which editors read.
 local native = require "llmspell_state.native"
+-- Loaded again, it is the same.
+if native.kept.module then return native.kept.module end
+
 local tasks = require "llmspell_state.tasks"
 local methods = require "llmspell_state.methods"
 
@@ -19,7 +22,7 @@ local State = {
 }
 for name, f in pairs(tasks.public) do State[name] = f end
 
-methods.module = State
+native.kept.module, methods.module = State, State
 methods.add_futures()
 
 return State

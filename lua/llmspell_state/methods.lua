@@ -1,5 +1,6 @@
 --- The methods of handles that do not block: as futures, and in tasks by yielding.
 local native = require "llmspell_state.native"
+if native.kept.methods then return native.kept.methods end
 local futures = require "llmspell_state.futures"
 local tasks = require "llmspell_state.tasks"
 
@@ -8,6 +9,7 @@ local later, raise, now = native.later, native.raise, native.now
 local current, outcome, of_call = tasks.current, tasks.outcome, futures.of_call
 
 local methods = {}
+native.kept.methods = methods
 
 --- Verbs that are one call, by the class that has them.
 local READING = { "entry", "get_many", "count", "exists", "scope" }
@@ -127,9 +129,21 @@ local function next_change(self, timeout)
   return change
 end
 
---- A function of the task that does what the method would.
-local function in_task(method)
-  return function(self, ...) return tasks.public.spawn(method, self, ...) end
+--- A task that does what the method would.
+local function in_task(verb, method)
+  return function(self, ...)
+    later.check_handle(self, verb)
+    return tasks.public.spawn(method, self, ...)
+  end
+end
+
+local function diff_async(self, ...)
+  local begun = of_call(later.diff(self, ...))
+  return tasks.public.spawn(function()
+    local differences = {}
+    for difference in walk(nil, begun:await()) do differences[#differences + 1] = difference end
+    return differences
+  end)
 end
 
 --- Gives every class its futures: `set_async` and so on.
@@ -144,9 +158,9 @@ function methods.add_futures()
     end
   end
   local function listing(verb, pack)
-    return in_task(function(self, ...)
+    return in_task(verb, function(self, select)
       local items = {}
-      for key, value in self[verb](self, ...) do items[#items + 1] = pack(key, value) end
+      for key, value in self[verb](self, select) do items[#items + 1] = pack(key, value) end
       return items
     end)
   end
@@ -155,13 +169,18 @@ function methods.add_futures()
     function own.get_async(self, key, default)
       return of_call(later.get(self, key)):with_default(default)
     end
-    if own.modify then own.modify_async = in_task(function(self, ...) return self:modify(...) end) end
+    if own.modify then own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end) end
     own.keys_async = listing("keys", function(key) return key end)
     own.items_async = listing("items", function(key, value) return { key, value } end)
-    if own.diff then own.diff_async = listing("diff", function(difference) return difference end) end
-    if own.transact then own.transact_async = in_task(function(self, ...) return self:transact(...) end) end
+    if own.transact then
+      own.transact_async = in_task("transact", function(self, ...) return self:transact(...) end)
+    end
+    if own.diff then own.diff_async = diff_async end
   end
-  native.classes.Watch.methods.next_async = in_task(function(self, ...) return self:next(...) end)
+  function native.classes.Watch.methods.next_async(self, ...)
+    later.check_watch(self)
+    return tasks.public.spawn(function(...) return self:next(...) end, ...)
+  end
 end
 
 --- Makes every method wait by yielding where it can.

@@ -3,6 +3,7 @@
 --- A task waits by yielding; it is resumed when its call is done, when what it waits for is finished, or when it is
 --- cancelled. Where a coroutine must not yield, waiting blocks, and other tasks run meanwhile.
 local native = require "llmspell_state.native"
+if native.kept.tasks then return native.kept.tasks end
 local futures = require "llmspell_state.futures"
 
 local unpack = table.unpack or unpack
@@ -15,6 +16,7 @@ local now, raise, Future = native.now, native.raise, futures.Future
 local DEEPEST = 16
 
 local tasks = {}
+native.kept.tasks = tasks
 
 --- Yielded by who will be resumed when it is time. Whatever else a task yields only lets others run.
 local PARKED = {}
@@ -336,7 +338,9 @@ function tasks.wait_until(future, deadline)
 end
 
 local function spawn(f, ...)
-  local thread = create(f)
+  local can, thread = pcall(create, f)
+  -- Lua 5.1 makes no coroutine of a function of C.
+  if not can then thread = create(function(...) return f(...) end) end
   local task = Future.new(Task)
   task.thread, task.arguments = thread, futures.pack(...)
   by_thread[thread], live[task] = task, true
@@ -455,7 +459,8 @@ local function answers(list, name)
       item = spawn(item)
       started[#started + 1] = item
     elseif not futures.is_future(item) then
-      raise(native.failure("Invalid", ("item %d to '%s' is a %s; it takes futures, tasks and functions"):format(index, name, type(item))))
+      local message = "item %d to '%s' is a %s; it takes futures, tasks and functions"
+      raise(native.failure("Invalid", message:format(index, name, type(item))))
     end
     item.is_awaited = true
     list[index] = item

@@ -1,5 +1,5 @@
--- Runs every case of tests/spec, each in memory and on a file: `lua5.4 tests/lua/contract.lua [word]` runs those whose name
--- has the word. The language of the cases is in tests/spec/README.md.
+-- Runs every case of tests/spec, each in memory and on a file, and once more in a task: `lua5.4 tests/lua/contract.lua [word]`
+-- runs those whose name has the word. The language of the cases is in tests/spec/README.md.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 local root = here .. "/../.."
 package.path = root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. here .. "/?.lua;" .. package.path
@@ -13,6 +13,15 @@ local SPEC = root .. "/tests/spec/"
 local MISSING, END, OWN = { "missing" }, { "end" }, { "the callback's own error" }
 local ARRAY = getmetatable(State.array {})
 local unpack = table.unpack or unpack
+
+--- How a case catches errors: in a task it must be able to wait meanwhile, which Lua 5.1 cannot in `pcall`.
+local protected = pcall
+
+local function protected_in_task(f, ...)
+  local finished = State.future()
+  State.spawn(f, ...):on_done(function(...) finished:resolve(...) end)
+  return finished:await()
+end
 
 local function is_array(value)
   return type(value) == "table" and getmetatable(value) == ARRAY
@@ -248,7 +257,7 @@ function VERBS.transact(run, handle, given, options)
     run.handles[name] = transaction
     return run:steps(given[1])
   end
-  local answers = { pcall(handle.transact, handle, work, options.attempts and { attempts = options.attempts } or nil) }
+  local answers = { protected(handle.transact, handle, work, options.attempts and { attempts = options.attempts } or nil) }
   run.round = outer
   if not answers[1] then error(answers[2], 0) end
   return answers[2]
@@ -341,7 +350,7 @@ function VERBS.shell(run, _, given)
   if status ~= true and status ~= 0 then wrong("%s: %s", given[1], tostring(status)) end
 end
 
-function VERBS.wait(_, _, given) os.execute("sleep " .. given[1] / 1000) end
+function VERBS.wait(_, _, given) State.sleep(given[1] / 1000) end
 
 local function has(list, name)
   for _, item in ipairs(list) do
@@ -386,7 +395,7 @@ function Run:step(step)
   end
   if #step[verb] < rules.takes[1] or #step[verb] > rules.takes[2] then wrong("%s: number of arguments", show(step)) end
 
-  local ok, answer = pcall(self.call, self, verb, step, rules)
+  local ok, answer = protected(self.call, self, verb, step, rules)
   if step.raises then
     if ok then wrong("%s gave %s", show(step), show(answer)) end
     local kind = answer == OWN and "own" or type(answer) == "table" and answer.kind
@@ -414,17 +423,19 @@ function Run:call(verb, step, rules)
   return result(VERBS[verb](self, handle, given, options))
 end
 
-local function run_case(case, on_file)
+local function run_case(case, on_file, in_task)
   local directory = os.tmpname()
   os.remove(directory)
   os.execute("mkdir " .. directory)
   local run = setmetatable({ directory = directory, settings = {}, saved = {}, handles = {}, round = 1 }, Run)
   for name, value in pairs(case.config or {}) do run.settings[name] = value end
   if on_file then run.settings.persistence_path = directory .. "/store.db" end
-  local ok, e = xpcall(function()
+  local function work()
     run.handles.state = run:open {}
     run:steps(case.steps)
-  end, function(e)
+  end
+  protected = in_task and protected_in_task or pcall
+  local ok, e = xpcall(function() if in_task then State.run(work) else work() end end, function(e)
     if type(e) == "table" then return e.wrong or e.kind and tostring(e) or show(e) end
     return debug.traceback(tostring(e))
   end)
@@ -442,11 +453,15 @@ for file in listing:lines() do
       skipped = skipped + 1
     elseif not arg[1] or case.name:find(arg[1], 1, true) then
       local ok = true
-      for _, store in ipairs(case.needs == "file" and { "file" } or { "memory", "file" }) do
-        local fine, e = run_case(case, store == "file")
-        if not fine then print(("FAILED %s: %s (%s)\n  %s"):format(file, case.name, store, e)) end
+      local function try(store, in_task)
+        local fine, e = run_case(case, store == "file", in_task)
+        local place = store .. (in_task and ", in a task" or "")
+        if not fine then print(("FAILED %s: %s (%s)\n  %s"):format(file, case.name, place, e)) end
         ok = ok and fine
       end
+      if case.needs ~= "file" then try("memory") end
+      try("file")
+      try(case.needs or "memory", true)
       if ok then passed = passed + 1 else failed = failed + 1 end
     end
   end

@@ -288,10 +288,12 @@ tests["where a task must not yield, calls block and are right"] = function()
     end)
     local watch = state:watch("w*")
     State.spawn(function() State.sleep(0.01) state:set("w", 1) end)
+    local keys = {}
     for change in watch do
-      equal(change.key, "w")
-      break
+      keys[#keys + 1] = change.key
+      watch:close()
     end
+    equal(keys, { "w" })
     other:join()
   end)
   equal(state:get("other"), 5)

@@ -297,8 +297,9 @@ tests["in a task, verbs of the past and of views let others run"] = function()
     exists = function() equal(past:exists("c"), false) end,
     get_many = function() equal(past:get_many { "a", "c" }, { a = 1 }) end,
     count = function() equal(past:count("a"), 1) end,
-    keys = function() equal((support.collect(past:keys { reverse = true })), { "b", "a" }) end,
-    items = function() equal({ support.collect(past:items("a")) }, { { "a" }, { 1 } }) end,
+    -- Not in a for loop, where Lua 5.1 cannot yield.
+    keys = function() equal(past:keys({ reverse = true })(), "b") end,
+    items = function() equal({ past:items("a")() }, { "a", 1 }) end,
     scope = function() equal(past:scope("inner"):get("x"), nil) end,
   } do
     assert(lets_others_run(f), name .. " blocks")

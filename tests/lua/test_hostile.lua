@@ -84,7 +84,10 @@ end
 
 tests["69 upvalues lead nowhere"] = function()
   local state = support.state { a = 1, b = 2 }
-  for _, f in pairs(class_of(state).__index) do equal(debug.getupvalue(f, 1), nil) end
+  for _, f in pairs(class_of(state).__index) do
+    -- The others are made of these.
+    if debug.getinfo(f, "S").what == "C" then equal(debug.getupvalue(f, 1), nil) end
+  end
   local iterator = state:items()
   for _, imposter in pairs(imposters()) do
     debug.setupvalue(iterator, 1, imposter)

@@ -45,6 +45,8 @@ pub(crate) static FUNCTIONS: Functions = &[
     function!("save", save),
     function!("close", close),
     function!("open", reading open),
+    function!("check_handle", check_handle),
+    function!("check_watch", check_watch),
 ];
 
 /// Has a call made, and answers its number.
@@ -447,6 +449,24 @@ fn close(call: &Call) -> Returned {
         return known(call, Outcome::Nothing);
     }
     begin(call, scope.call(move |_| watch.close()), |()| Outcome::Nothing)
+}
+
+/// `check_handle(handle, verb)` for verbs that are more than one call.
+fn check_handle(call: &Call) -> Returned {
+    const VERBS: [&str; 4] = ["modify", "keys", "items", "transact"];
+    let verb = VERBS.into_iter().find(|verb| call.bytes(2) == Some(verb.as_bytes())).unwrap_or(call.name);
+    let call = call.on_behalf_of(verb);
+    match verb {
+        "transact" => call.own_scope().map(drop),
+        "modify" => call.target().map(|_| ()),
+        _ => call.source().map(|_| ()),
+    }?;
+    Ok(0)
+}
+
+fn check_watch(call: &Call) -> Returned {
+    call.on_behalf_of("next").own_watch()?;
+    Ok(0)
 }
 
 /// Opens a store in a thread of its own: there is no store yet whose threads could do it.

@@ -36,6 +36,9 @@ static CLASSES: &[&Class] = &[&state::CLASS, &scope::CLASS, &transaction::CLASS,
 /// In the registry when everything else that belongs there is.
 static LOADED: Place = Place::new();
 
+/// A table for the Lua side, whose parts are there only once, also when they are loaded again: one queue has one reader.
+static KEPT: Place = Place::new();
+
 /// Pushes the module's table, and puts into the registry what its functions rely on. May raise.
 pub(crate) fn push(stack: Stack) {
     // A module that is loaded again has the same arrays, errors and classes: what was made before keeps its meaning.
@@ -48,6 +51,8 @@ pub(crate) fn push(stack: Stack) {
         for class in CLASSES {
             class.register(stack);
         }
+        stack.push_table(0, 4);
+        stack.set_place(&KEPT);
         stack.push_boolean(true);
         stack.set_place(&LOADED);
     }
@@ -56,6 +61,8 @@ pub(crate) fn push(stack: Stack) {
     stack.push_table(0, 32);
     handle::push_functions(stack, &[later::FUNCTIONS, history::LATER]);
     stack.set_field(-2, "later");
+    stack.push_place(&KEPT);
+    stack.set_field(-2, "kept");
     stack.push_table(0, 4);
     handle::push_classes(stack, CLASSES);
     stack.set_field(-2, "classes");

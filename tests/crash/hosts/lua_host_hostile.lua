@@ -1,6 +1,7 @@
 -- Scripts that mean harm: every function of the library on everything with anything, with the debug library at hand. A Lua error
 -- is fine; an end of the process, a hang, an error that says the library is wrong, or a lost value is not.
 local State = require "llmspell_state"
+local native = require "llmspell_state.native"
 local kit = require "lua_host_kit"
 
 local CALLS, TAMPERINGS, LEVELS = 800, 50, 1000000
@@ -43,6 +44,8 @@ local function arguments(random, state)
       kit.collect(random)
       return "x"
     end,
+    function() return state:set("k1", 3), State.spawn(state.set, state, "k1", 4) end, State.future(), state:watch(), native.retry(),
+    function() State.sleep(0) error("in a task") end, State.spawn(pcall), state:set_async("k1", 5), 99999999,
     coroutine.create(function() end), io.stdout, State.null, State.binary("b"), State.binary(""), State.array(),
     State.array { 1, State.null }, state, state:scope("a"), state:transaction(), state:keys(), state:items(), closed, finished,
     State.open, debug.getmetatable(state), setmetatable({}, debug.getmetatable(state)), _G, package.loaded, debug.getregistry(),
@@ -55,6 +58,9 @@ local function arguments(random, state)
   return list
 end
 
+--- What waits as long as it is told to.
+local WAITS = { [State.sleep] = true, [State.poll] = true, [State.timeout] = true, [native.wait] = true }
+
 --- Every function of the library: methods, metamethods, the module's own.
 local function functions(state)
   local list = {}
@@ -64,16 +70,22 @@ local function functions(state)
       if type(value) == "function" then names[#names + 1] = name end
     end
     table.sort(names)
-    for _, name in ipairs(names) do list[#list + 1] = from[name] end
+    for _, name in ipairs(names) do
+      if not WAITS[from[name]] then list[#list + 1] = from[name] end
+    end
   end
   local binary = State.binary("x")
   local _, iterator = debug.getupvalue(state:keys(), 1)
-  for _, object in ipairs { state, state:scope("a"), state:transaction(), iterator, binary } do
+  local watch = state:watch()
+  WAITS[debug.getmetatable(watch).__call], WAITS[watch.next] = true, true
+  for _, object in ipairs { state, state:scope("a"), state:transaction(), iterator, binary, watch, state:set_async("k1", 1) } do
     local class = debug.getmetatable(object)
     take(class)
     if type(class.__index) == "table" then take(class.__index) end
   end
   take(State)
+  take(native)
+  take(native.later)
   local ok, e = pcall(state.get, state, 5)
   assert(not ok)
   take(debug.getmetatable(e))
@@ -93,7 +105,7 @@ local function call_anything(folder, random, count)
   anew()
   -- Paths of stores are not part of the game: `open` gets no text that would make a file.
   local function safe(f, given)
-    if f ~= State.open then return true end
+    if f ~= State.open and f ~= native.open and f ~= native.later.open then return true end
     for n = 1, 4 do
       if type(given[n]) == "string" then return false end
     end
@@ -108,6 +120,9 @@ local function call_anything(folder, random, count)
     if random.chance(2) then given[1] = random.one(handles) end
     if safe(f, given) then
       local ok, e = pcall(f, kit.unpack(given, 1, 5))
+      if not ok then kit.not_ours(e) end
+      -- What they have begun.
+      ok, e = pcall(State.poll)
       if not ok then kit.not_ours(e) end
     end
     count("hostile calls")
