@@ -239,7 +239,9 @@ function methods.wrap()
     end
     local pairs_of = metatable.__pairs
     function metatable.__pairs(self)
-      if place() then return walk(later.items(self)) end
+      -- Lua 5.3 cannot yield here, but it can in the loop.
+      local _, task = current()
+      if task or place() then return walk(later.items(self)) end
       return pairs_of(self)
     end
   end
