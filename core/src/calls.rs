@@ -54,7 +54,6 @@ impl<T: Send + 'static> Call<T> {
         Self::new(scope.session(), Step::Commit(request, meaning))
     }
 
-    /// Anything that may ask the database.
     pub(crate) fn work(session: &Arc<Session>, work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
         Self::new(session, Step::Work(Box::new(work)))
     }
