@@ -57,7 +57,9 @@ local function hand_over(id, ok, ...)
   local receiver = pending[id]
   if receiver then
     futures.forget(id)
-    receiver:receive(ok, ...)
+    -- Memory may be short, or a finalizer of Lua 5.1 may raise here: whoever waits must be told all the same.
+    local told, e = pcall(receiver.receive, receiver, ok, ...)
+    if not told then receiver:receive(false, e) end
   end
   return true
 end

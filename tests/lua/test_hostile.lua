@@ -97,6 +97,9 @@ tests["69 upvalues lead nowhere"] = function()
 end
 
 tests["69 the registry can be spoiled without a crash"] = function()
+  -- In Lua 5.1 a finalizer that another test left would raise in our loop, and what is spoiled would stay so.
+  collectgarbage()
+  collectgarbage()
   local registry = debug.getregistry()
   local function each(f)
     for key, value in pairs(registry) do

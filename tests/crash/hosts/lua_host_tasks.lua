@@ -100,13 +100,10 @@ local function abandon(random, count)
   local futures = {}
   for n = 1, 20 do futures[n] = state:set_async("k" .. n, n) end
   local scope = state:scope_async("a")
-  if random.chance(2) then
-    state:close()
-  else
-    state = nil
-    collectgarbage()
-    collectgarbage()
-  end
+  if random.chance(2) then state:close() end
+  -- Nobody has it any more from here on.
+  collectgarbage()
+  collectgarbage()
   for _, future in ipairs(futures) do
     local ok, e = pcall(future.await, future)
     if not ok then kit.not_ours(e) end
