@@ -23,6 +23,11 @@ for package in lua5.4 lua5.3 lua5.1 luajit; do
 done
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     command -v luacheck >/dev/null || missing+=(lua-check)
+    # Event loops that the Lua tests run tasks in; without them those tests are skipped.
+    command -v nvim >/dev/null || missing+=(neovim)
+    for package in lua-luv lua-cqueues lua-copas; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
     if [ ${#missing[@]} -gt 0 ]; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -213,6 +213,12 @@ impl View {
         Items::new(self.listed()?, select.into())
     }
 
+    /// Anything that may ask the database, as a [`Call`]; see [`Scope::call`].
+    pub fn call<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Call<T> {
+        let view = self.clone();
+        Call::work(&self.session, move || work(&view))
+    }
+
     fn listed(&self) -> Result<Listed> {
         self.session.store()?;
         Ok(Listed::of_transaction(&self.session, self.id, self.at, Overlay::new()))

@@ -211,3 +211,16 @@ fn parts_of_an_origin_have_bounds_and_handles_inherit_them() {
     let told = &state.scope("s").unwrap().history("k", None).unwrap()[0].origin;
     assert_eq!(*told, Origin { reason: Some("why".into()), ..by("a", "r") });
 }
+
+#[test]
+fn a_view_is_asked_without_waiting_as_a_scope_is() {
+    let state = State::in_memory().unwrap();
+    let version = state.set("k", 1).unwrap();
+    state.set("k", 2).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    state.at(version).unwrap().call(|view| view.get("k")).then(move |value| tell.send(value).unwrap());
+    assert_eq!(told.recv().unwrap().unwrap(), Some(json!(1)));
+    let view = state.at(version).unwrap();
+    state.close().unwrap();
+    assert_eq!(view.call(|view| view.get("k")).wait().unwrap_err().kind(), ErrorKind::Closed);
+}

@@ -32,6 +32,7 @@
 ---@field kind llmspell_state.ErrorKind
 ---@field message string
 ---@field where string? file and line of the call
+---@field traceback string? the stack of the task that it ended
 ---@operator concat(any): string
 
 ---Bytes that are written as binary even where they are valid UTF-8; read back, they are a plain string.
@@ -41,6 +42,7 @@
 ---Settings of a store; unknown names are errors.
 ---@class llmspell_state.Options
 ---@field persistence_path string? the store's file; without one it is in memory
+---@field actor string? who makes the changes of this opening; a watch tells it
 ---@field enable_wal boolean? SQLite's write-ahead log, which sharing between processes relies on (true)
 ---@field sync_mode "FULL"|"NORMAL"|"OFF"|nil when a commit counts as done ("FULL": when it is on disk)
 ---@field cache_size_mb integer? memory for decoded values, in MB of 2^20 bytes; 0 keeps none (64)
@@ -66,26 +68,53 @@
 ---@field updated number seconds since the epoch
 ---@field expires number? seconds since the epoch
 
----The data operations of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
----@class llmspell_state.Data
+---What can be read of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
+---@class llmspell_state.Reading
 ---@operator len: integer
-local Data = {}
+local Reading = {}
 
 ---The value, or `default` when the key is missing. A stored null is `State.null`.
 ---@param key string 1 to 1024 bytes of UTF-8 without control characters, not starting with `__`
 ---@param default any?
 ---@return any
-function Data:get(key, default) end
+function Reading:get(key, default) end
 
 ---The value with what is known of it, or nil.
 ---@param key string
 ---@return llmspell_state.Entry?
-function Data:entry(key) end
+function Reading:entry(key) end
 
 ---Several values in one consistent read.
 ---@param keys string[]
 ---@return table<string, llmspell_state.Value> found only what is there
-function Data:get_many(keys) end
+function Reading:get_many(keys) end
+
+---Keys in order of their bytes, fetched in pages; no lock is held in between.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?
+function Reading:keys(select) end
+
+---Keys and values, as `keys`.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?, llmspell_state.Value
+function Reading:items(select) end
+
+---@param pattern string? default: every key
+---@return integer
+function Reading:count(pattern) end
+
+---@param key string
+---@return boolean
+function Reading:exists(key) end
+
+---A space of keys of its own, isolated from this one and from every other scope.
+---@param name string
+---@return self
+function Reading:scope(name) end
+
+---The data operations of every handle but a view.
+---@class llmspell_state.Data: llmspell_state.Reading
+local Data = {}
 
 ---Stores a value.
 ---@param key string
@@ -108,24 +137,6 @@ function Data:delete(key, options) end
 ---@param pattern string? default: every key
 ---@return integer deleted
 function Data:clear(pattern) end
-
----Keys in order of their bytes, fetched in pages; no lock is held in between.
----@param select string|llmspell_state.Select|nil
----@return fun(): string?
-function Data:keys(select) end
-
----Keys and values, as `keys`.
----@param select string|llmspell_state.Select|nil
----@return fun(): string?, llmspell_state.Value
-function Data:items(select) end
-
----@param pattern string? default: every key
----@return integer
-function Data:count(pattern) end
-
----@param key string
----@return boolean
-function Data:exists(key) end
 
 ---Replaces a value by what `change` makes of it, exactly: it runs again when another writer was faster.
 ---@param key string
@@ -151,11 +162,6 @@ function Data:append(key, item) end
 ---@param patch llmspell_state.Value
 ---@return llmspell_state.Value merged
 function Data:merge(key, patch) end
-
----A space of keys of its own, isolated from this one and from every other scope.
----@param name string
----@return self
-function Data:scope(name) end
 
 ---A space of keys.
 ---@class llmspell_state.Scope: llmspell_state.Data
@@ -183,6 +189,195 @@ function Scope:transaction(run) end
 ---@param options? { attempts: integer }
 ---@return T...
 function Scope:transact(run, options) end
+
+---Every change of the keys that match, once, in the order of commits, from now on or from a version of the past.
+---`for change in state:watch("user:*") do … end` waits for the next as long as it takes, until the watch is closed.
+---@param options string|llmspell_state.WatchOptions|nil a pattern, or a table; default: every key of this scope
+---@return llmspell_state.Watch
+function Scope:watch(options) end
+
+---The named watches of this scope, and the versions that they are done with.
+---@return table<string, integer>
+function Scope:named_watches() end
+
+---Forgets how far a named watch has come.
+---@param name string
+---@return boolean was_there
+function Scope:forget_watch(name) end
+
+---@class llmspell_state.WatchOptions
+---@field pattern string? a glob over whole keys
+---@field since integer? only commits after this version
+---@field name string? keeps in the store how far the watch has come; opened again, it goes on there, whatever `since` is
+
+---A change of a key.
+---@class llmspell_state.Change
+---@field key string
+---@field operation "set"|"delete"
+---@field value llmspell_state.Value? what it got; nil for a deletion, `State.null` for a stored null
+---@field old llmspell_state.Value? what it had; nil when it was not there
+---@field version integer version of the commit; all changes of one commit share it
+---@field time number seconds since the epoch, as `os.time` counts
+---@field actor string? who wrote: of `as_run`, or the setting `actor`
+---@field run string? in the course of what, as `as_run` was told
+---@field reason string? and why
+---@field ends_commit boolean whether it is the last one of its commit: keep a version to go on from then
+
+---A stream of changes. With `<close>` (Lua 5.4) it is closed at the end of the block.
+---@class llmspell_state.Watch
+---@overload fun(): llmspell_state.Change?
+local Watch = {}
+
+---The next change; nil when none came in time, or when the watch is closed.
+---@param timeout number? seconds, parts of one, too; default: as long as it takes
+---@return llmspell_state.Change?
+function Watch:next(timeout) end
+
+---Counts what was taken as done and, for a named watch, keeps that in the store.
+function Watch:save() end
+
+---Ends the stream, for those who wait, too. A named watch keeps how far it has come.
+function Watch:close() end
+
+---The last version that the script is done with.
+---@return integer
+function Watch:version() end
+
+---@return string?
+function Watch:name() end
+
+---What something that is under way will come to. Every method `m` of a handle that may wait has a sister `m_async`, which
+---begins at once and answers a future; `keys_async`, `items_async` and `diff_async` give whole lists (of keys; of
+---`{ key, value }`; of differences).
+---@class llmspell_state.Future
+local Future = {}
+
+---Waits for it, in a task by yielding, and answers its results or raises its error.
+---@return any ...
+function Future:await() end
+
+---@return boolean
+function Future:done() end
+
+---Calls `call(true, results…)` or `call(false, e)` once it is finished, from whatever waits then (`await`, `run`, `poll`). What
+---`call` raises comes out there.
+---@param call fun(ok: boolean, ...: any)
+---@return llmspell_state.Future self
+function Future:on_done(call) end
+
+---A future that the program finishes itself; made by `State.future()`.
+---@class llmspell_state.Promise: llmspell_state.Future
+local Promise = {}
+
+---@param ... any results
+---@return boolean first false when it was finished before
+function Promise:resolve(...) end
+
+---@param e any
+---@return boolean first
+function Promise:fail(e) end
+
+---A function that runs in a coroutine of its own; made by `State.spawn`. In it the methods of handles yield instead of blocking.
+---Where it must not yield (in 5.1 inside `pcall`, metamethods and iterators; everywhere inside `table.sort` and
+---`string.gsub`, and in coroutines of the program's own) they block, and are right.
+---@class llmspell_state.Task: llmspell_state.Future
+local Task = {}
+
+---As `await`. An error that is text has the traceback of the task behind it; others pass unchanged.
+---@return any ...
+function Task:join() end
+
+---Ends the task with an error of kind `Cancelled` where it waits. A call of it that is under way may still take effect.
+---@return boolean was_under_way
+function Task:cancel() end
+
+---The stack where the task failed, or waits.
+---@return string
+function Task:traceback() end
+
+---The same scope, whose changes, and those of handles made from it, carry who made them, in the course of what, and why.
+---What is left out stays as it was.
+---@param origin { actor: string?, run: string?, reason: string? } 1 to 256 bytes of UTF-8, the reason up to 4096
+---@return llmspell_state.Scope
+function Scope:as_run(origin) end
+
+---A moment of the past: a version, or as the store was at a time in seconds since the epoch, as `os.time` counts and
+---entries, revisions and changes tell.
+---@alias llmspell_state.Moment integer|{ version: integer }|{ time: number }
+
+---What has happened to a key at one moment.
+---@class llmspell_state.Revision
+---@field operation "set"|"delete"
+---@field value llmspell_state.Value? what the key got; nil for a deletion
+---@field version integer version of the commit
+---@field time number seconds since the epoch
+---@field actor string?
+---@field run string?
+---@field reason string?
+
+---What has happened to a key, the newest first.
+---@param key string
+---@param options? { limit: integer } at most so many (100)
+---@return llmspell_state.Revision[]
+function Scope:history(key, options) end
+
+---The scope as it was at a moment; `Invalid` for a version that is still to come.
+---@param when llmspell_state.Moment
+---@return llmspell_state.View
+function Scope:at(when) end
+
+---A key that is not the same at two moments.
+---@class llmspell_state.Difference
+---@field key string
+---@field old llmspell_state.Value? its value at the first moment; nil where it was not there
+---@field new llmspell_state.Value? its value at the second
+
+---The keys whose values differ between two moments, in order of their bytes.
+---@param from llmspell_state.Moment
+---@param to llmspell_state.Moment? default: now
+---@param pattern string? default: every key
+---@return fun(): llmspell_state.Difference?
+function Scope:diff(from, to, pattern) end
+
+---Gives a key the value that it had at a moment, or deletes it where it was not there; a commit like any other.
+---@param key string
+---@param when llmspell_state.Moment
+---@return integer version of the commit
+function Scope:revert(key, when) end
+
+---Makes every key that fits as it was at a moment, in one commit, which can itself be reverted.
+---@param when llmspell_state.Moment
+---@param pattern string? default: every key
+---@return integer changed how many keys were not as they had been
+function Scope:revert_to(when, pattern) end
+
+---What came of `undo`.
+---@class llmspell_state.Undone
+---@field version integer version of the commit; of the newest one when there was nothing to take back
+---@field keys integer how many keys are as they were
+---@field refused llmspell_state.Refused[] keys left alone, since somebody else has changed them later
+
+---@class llmspell_state.Refused
+---@field scope string[] the names that lead to its scope from the one that `undo` was called on; empty for that one
+---@field key string
+
+---Takes back, in one commit, what an actor or a run has changed in this scope and those inside it.
+---@param what { actor: string?, run: string?, since: integer? } an actor, a run or both; only what came after a version
+---@return llmspell_state.Undone
+function Scope:undo(what) end
+
+---A scope as it was at a moment, whatever is written meanwhile.
+---@class llmspell_state.View: llmspell_state.Reading
+local View = {}
+
+---A scope inside this one, as it was at the same moment; `NotFound` where there is none of this name.
+---@param name string
+---@return llmspell_state.View
+function View:scope(name) end
+
+---The version of the newest commit that it shows.
+---@return integer
+function View:version() end
 
 ---An open store. In Lua 5.4 `local state <close> = State.open(…)` closes it at the end of the block.
 ---@class llmspell_state.State: llmspell_state.Scope
@@ -227,12 +422,61 @@ function Transaction:rollback() end
 ---@field version string the version of this library
 local module = {}
 
----Opens a store: a file, or without a path one in memory.
+---Opens a store: a file, or without a path one in memory. In a task, others run meanwhile.
 ---@param path string?
 ---@param options llmspell_state.Options?
 ---@return llmspell_state.State
 ---@overload fun(options: llmspell_state.Options): llmspell_state.State
 function module.open(path, options) end
+
+---Runs `f(...)` as a task, and everything it starts until all is done; answers what `f` returned. When `f` fails, the other
+---tasks are cancelled. The error of a task that nobody has joined is raised at the end. Within a task: as `spawn(f, ...):join()`.
+---@generic T
+---@param f fun(...): T...
+---@return T...
+function module.run(f, ...) end
+
+---Starts a task. It runs when the caller waits: in `run`, `await`, `join`, `poll` or the loop of a host.
+---@param f fun(...)
+---@return llmspell_state.Task
+function module.spawn(f, ...) end
+
+---Waits for all, and answers the first result of each; `task:join()` answers all of one.
+---@param ... llmspell_state.Future|function
+---@return any ...
+function module.join(...) end
+
+---Waits for all of a list, and answers a list (with `n`) of the first result of each. A function is run as a task. The first
+---error, in the order of the list, is raised once all are done.
+---@param list (llmspell_state.Future|function)[]
+---@return any[]
+function module.gather(list) end
+
+---Waits so long; in a task, others run meanwhile.
+---@param seconds number
+function module.sleep(seconds) end
+
+---Runs `f(...)` as a task; what takes longer gets an error of kind `Cancelled`, which comes out here unless `f` catches it.
+---@generic T
+---@param seconds number
+---@param f fun(...): T...
+---@return T...
+function module.timeout(seconds, f, ...) end
+
+---A future for the program's own use: a task waits for it until a callback finishes it.
+---@return llmspell_state.Promise
+function module.future() end
+
+---One round for a host with a loop of its own: waits at most so long, hands out what is done, runs the tasks that can go on.
+---Raises the errors of callbacks and of tasks that nobody has joined. Adapters: `llmspell_state.loops.luv`, `.nvim`,
+---`.cqueues`, `.copas`.
+---@param timeout number? seconds; default 0
+---@return boolean more whether tasks or calls are under way
+function module.poll(timeout) end
+
+---A descriptor that is readable when `poll` has something to do, sleeps included.
+---@return integer
+function module.fd() end
 
 ---Marks a table as an array, so that an empty one is stored as one. Arrays read from a store keep the mark.
 ---@generic T

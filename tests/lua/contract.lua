@@ -1,5 +1,5 @@
--- Runs every case of tests/spec, each in memory and on a file: `lua5.4 tests/lua/contract.lua [word]` runs those whose name
--- has the word. The language of the cases is in tests/spec/README.md.
+-- Runs every case of tests/spec, each in memory and on a file, and once more in a task: `lua5.4 tests/lua/contract.lua [word]`
+-- runs those whose name has the word. The language of the cases is in tests/spec/README.md.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 local root = here .. "/../.."
 package.path = root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. here .. "/?.lua;" .. package.path
@@ -13,6 +13,15 @@ local SPEC = root .. "/tests/spec/"
 local MISSING, END, OWN = { "missing" }, { "end" }, { "the callback's own error" }
 local ARRAY = getmetatable(State.array {})
 local unpack = table.unpack or unpack
+
+--- How a case catches errors: in a task it must be able to wait meanwhile, which Lua 5.1 cannot in `pcall`.
+local protected = pcall
+
+local function protected_in_task(f, ...)
+  local finished = State.future()
+  State.spawn(f, ...):on_done(function(...) finished:resolve(...) end)
+  return finished:await()
+end
 
 local function is_array(value)
   return type(value) == "table" and getmetatable(value) == ARRAY
@@ -169,7 +178,7 @@ end
 local VERBS = {}
 
 for _, verb in ipairs { "exists", "get_many", "set_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
-  "rollback", "close", "verify", "named_watches", "forget_watch" } do
+  "rollback", "close", "verify", "named_watches", "forget_watch", "revert" } do
   VERBS[verb] = function(_, handle, given) return handle[verb](handle, unpack(given)) end
 end
 for _, verb in ipairs { "set", "delete" } do
@@ -248,7 +257,7 @@ function VERBS.transact(run, handle, given, options)
     run.handles[name] = transaction
     return run:steps(given[1])
   end
-  local answers = { pcall(handle.transact, handle, work, options.attempts and { attempts = options.attempts } or nil) }
+  local answers = { protected(handle.transact, handle, work, options.attempts and { attempts = options.attempts } or nil) }
   run.round = outer
   if not answers[1] then error(answers[2], 0) end
   return answers[2]
@@ -268,16 +277,57 @@ end
 function VERBS.next_change(_, watch, _, options)
   local change = watch:next((options.timeout or 10000) / 1000)
   if change == nil then return END end
-  for _, name in ipairs { "value", "old", "actor" } do change[name] = result(change[name]) end
+  for _, name in ipairs { "value", "old", "actor", "run", "reason" } do change[name] = result(change[name]) end
   return change
 end
 
 function VERBS.changes(_, watch)
   local changes = {}
   for change in function() return watch:next(0.05) end do
-    changes[#changes + 1] = State.array { change.key, change.operation, result(change.value), result(change.old), change.ends_commit }
+    local value, old = result(change.value), result(change.old)
+    changes[#changes + 1] = State.array { change.key, change.operation, value, old, change.ends_commit }
   end
   return State.array(changes)
+end
+
+function VERBS.as_run(run, handle, _, options)
+  local name = options.as
+  options.as = nil
+  run.handles[name] = handle:as_run(options)
+end
+
+function VERBS.history(_, handle, given, options)
+  local revisions = State.array {}
+  for index, revision in ipairs(handle:history(given[1], next(options) and options)) do
+    revisions[index] = State.array { revision.operation, result(revision.value) }
+  end
+  return revisions
+end
+
+function VERBS.revision(_, handle, given)
+  local revision = handle:history(given[1])[given[2] + 1]
+  for _, name in ipairs { "value", "actor", "run", "reason" } do revision[name] = result(revision[name]) end
+  return revision
+end
+
+function VERBS.at(run, handle, given, options)
+  run.handles[options.as] = handle:at(given[1])
+end
+
+function VERBS.diff(_, handle, given, options)
+  local differences = State.array {}
+  for difference in handle:diff(given[1], given[2], options.pattern) do
+    differences[#differences + 1] = State.array { difference.key, result(difference.old), result(difference.new) }
+  end
+  return differences
+end
+
+function VERBS.revert_to(_, handle, given, options) return handle:revert_to(given[1], options.pattern) end
+
+function VERBS.undo(_, handle, _, options)
+  local undone = handle:undo(options)
+  for index, refused in ipairs(undone.refused) do undone.refused[index] = State.array { refused.scope, refused.key } end
+  return undone
 end
 
 function VERBS.save_watch(_, watch) return watch:save() end
@@ -300,7 +350,7 @@ function VERBS.shell(run, _, given)
   if status ~= true and status ~= 0 then wrong("%s: %s", given[1], tostring(status)) end
 end
 
-function VERBS.wait(_, _, given) os.execute("sleep " .. given[1] / 1000) end
+function VERBS.wait(_, _, given) State.sleep(given[1] / 1000) end
 
 local function has(list, name)
   for _, item in ipairs(list) do
@@ -321,7 +371,7 @@ end
 
 function Run:fits(verb, expected, answer)
   expected = self:expand(expected, true)
-  local is_partial = verb == "entry" or verb == "verify" or verb == "next_change"
+  local is_partial = has({ "entry", "verify", "next_change", "revision", "undo" }, verb)
   if not is_partial or expected == MISSING or answer == MISSING then return same(expected, answer) end
   for name, field in pairs(expected) do
     if not same(field, answer[name]) then return false end
@@ -345,7 +395,7 @@ function Run:step(step)
   end
   if #step[verb] < rules.takes[1] or #step[verb] > rules.takes[2] then wrong("%s: number of arguments", show(step)) end
 
-  local ok, answer = pcall(self.call, self, verb, step, rules)
+  local ok, answer = protected(self.call, self, verb, step, rules)
   if step.raises then
     if ok then wrong("%s gave %s", show(step), show(answer)) end
     local kind = answer == OWN and "own" or type(answer) == "table" and answer.kind
@@ -373,17 +423,19 @@ function Run:call(verb, step, rules)
   return result(VERBS[verb](self, handle, given, options))
 end
 
-local function run_case(case, on_file)
+local function run_case(case, on_file, in_task)
   local directory = os.tmpname()
   os.remove(directory)
   os.execute("mkdir " .. directory)
   local run = setmetatable({ directory = directory, settings = {}, saved = {}, handles = {}, round = 1 }, Run)
   for name, value in pairs(case.config or {}) do run.settings[name] = value end
   if on_file then run.settings.persistence_path = directory .. "/store.db" end
-  local ok, e = xpcall(function()
+  local function work()
     run.handles.state = run:open {}
     run:steps(case.steps)
-  end, function(e)
+  end
+  protected = in_task and protected_in_task or pcall
+  local ok, e = xpcall(function() if in_task then State.run(work) else work() end end, function(e)
     if type(e) == "table" then return e.wrong or e.kind and tostring(e) or show(e) end
     return debug.traceback(tostring(e))
   end)
@@ -401,11 +453,15 @@ for file in listing:lines() do
       skipped = skipped + 1
     elseif not arg[1] or case.name:find(arg[1], 1, true) then
       local ok = true
-      for _, store in ipairs(case.needs == "file" and { "file" } or { "memory", "file" }) do
-        local fine, e = run_case(case, store == "file")
-        if not fine then print(("FAILED %s: %s (%s)\n  %s"):format(file, case.name, store, e)) end
+      local function try(store, in_task)
+        local fine, e = run_case(case, store == "file", in_task)
+        local place = store .. (in_task and ", in a task" or "")
+        if not fine then print(("FAILED %s: %s (%s)\n  %s"):format(file, case.name, place, e)) end
         ok = ok and fine
       end
+      if case.needs ~= "file" then try("memory") end
+      try("file")
+      try(case.needs or "memory", true)
       if ok then passed = passed + 1 else failed = failed + 1 end
     end
   end

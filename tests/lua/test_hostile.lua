@@ -84,7 +84,10 @@ end
 
 tests["69 upvalues lead nowhere"] = function()
   local state = support.state { a = 1, b = 2 }
-  for _, f in pairs(class_of(state).__index) do equal(debug.getupvalue(f, 1), nil) end
+  for _, f in pairs(class_of(state).__index) do
+    -- The others are made of these.
+    if debug.getinfo(f, "S").what == "C" then equal(debug.getupvalue(f, 1), nil) end
+  end
   local iterator = state:items()
   for _, imposter in pairs(imposters()) do
     debug.setupvalue(iterator, 1, imposter)
@@ -94,6 +97,9 @@ tests["69 upvalues lead nowhere"] = function()
 end
 
 tests["69 the registry can be spoiled without a crash"] = function()
+  -- In Lua 5.1 a finalizer that another test left would raise in our loop, and what is spoiled would stay so.
+  collectgarbage()
+  collectgarbage()
   local registry = debug.getregistry()
   local function each(f)
     for key, value in pairs(registry) do

@@ -84,6 +84,13 @@ fn run(call: &Call, body: impl Fn(&Call) -> Returned) -> c_int {
     -1
 }
 
+impl Call {
+    /// The same call, whose errors name another function.
+    pub(crate) fn on_behalf_of(&self, name: &'static str) -> Self {
+        Self { name, ..*self }
+    }
+}
+
 /// How deep callbacks may nest in a thread: `LuaJIT` has no bound of its own and would run out of the C stack.
 const CALLBACKS: u32 = 150;
 

@@ -1,11 +1,12 @@
 //! Errors as Lua sees them: objects with `kind` and `message`.
 
-use crate::call::Call;
+use crate::call::{Call, Returned};
 use crate::stack::{Place, Stack};
 use llmspell_state_persistence::value::ValueError;
 use llmspell_state_persistence::{Error, ErrorKind};
 use mlua::ffi::{self, lua_State};
 use std::any::Any;
+use std::os::raw::c_int;
 
 /// Why a call fails.
 pub(crate) enum Failure {
@@ -84,8 +85,31 @@ const fn kind_name(kind: ErrorKind) -> &'static str {
 /// The metatable of error objects.
 static METATABLE: Place = Place::new();
 
-/// Pushes the error object of `failure`, in place of everything else.
+/// Pushes the error object of `failure`, which names the place that called us, in place of everything else.
 pub(crate) fn push(call: &Call, failure: &Failure) {
+    push_placeless(call, failure);
+    if !matches!(failure, Failure::Raised { .. }) {
+        let _ = call.protected(1, 1, &set_position);
+    }
+}
+
+/// Sets where an error object is from, unless it says so already. May raise.
+fn set_position(stack: Stack) {
+    if stack.kind(1) != ffi::LUA_TTABLE {
+        return;
+    }
+    stack.push_bytes(b"where");
+    stack.push_member(1);
+    if stack.is_missing(-1) {
+        // Level 0 is the protected call, 1 the function of this module, 2 its caller.
+        push_position(stack, 2);
+        stack.set_field(1, "where");
+    }
+    stack.set_top(1);
+}
+
+/// Pushes the error object of `failure`, which may be raised elsewhere, in place of everything else.
+pub(crate) fn push_placeless(call: &Call, failure: &Failure) {
     let (kind, message) = match failure {
         Failure::Raised { .. } => return,
         Failure::Error(error) => (kind_name(error.kind()), error.message()),
@@ -99,18 +123,45 @@ pub(crate) fn push(call: &Call, failure: &Failure) {
         stack.set_field(1, "kind");
         stack.push_bytes(message.as_bytes());
         stack.set_field(1, "message");
-        push_position(stack);
-        stack.set_field(1, "where");
         stack.set_metatable(1, &METATABLE);
     });
 }
 
-/// Pushes `file:line` of the Lua code that called us, or nil.
-fn push_position(stack: Stack) {
+/// The Lua side of this module, whose lines say nothing to a user.
+const OWN_SOURCES: [&[u8]; 3] =
+    [b"/llmspell_state/methods.lua", b"/llmspell_state/tasks.lua", b"/llmspell_state/futures.lua"];
+
+/// The first level from `level` on that is not of this module.
+fn users_level(stack: Stack, mut level: c_int) -> c_int {
+    /// No call of this module is deeper in its own code.
+    const DEEPEST: c_int = 20;
+    while level < DEEPEST {
+        // SAFETY: plain data, which Lua fills; what it points to lives as long as the function that is active.
+        let is_own = unsafe {
+            let mut info = std::mem::zeroed::<ffi::lua_Debug>();
+            if ffi::lua_getstack(stack.raw(), level, &raw mut info) == 0 {
+                return level;
+            }
+            if ffi::lua_getinfo(stack.raw(), c"S".as_ptr(), &raw mut info) == 0 || info.source.is_null() {
+                return level;
+            }
+            let source = std::ffi::CStr::from_ptr(info.source).to_bytes();
+            // Lua 5.1 counts calls that ended by calling another function.
+            source == b"=(tail call)" || OWN_SOURCES.iter().any(|own| source.ends_with(own))
+        };
+        if !is_own {
+            return level;
+        }
+        level += 1;
+    }
+    level
+}
+
+/// Pushes `file:line` of the user's code at `level` or below it, or nil.
+fn push_position(stack: Stack, level: c_int) {
     /// Lua shortens the file's name to 60 bytes.
     const SHOWN: usize = 100;
-    // Level 0 is the protected call, 1 the function of this module, 2 its caller.
-    unsafe { ffi::luaL_where(stack.raw(), 2) };
+    unsafe { ffi::luaL_where(stack.raw(), users_level(stack, level)) };
     // A copy: Lua 5.1 may run a finalizer before it copies, which may let go of the string.
     let (mut copy, mut len) = ([0; SHOWN], 0);
     if let Some(text) = stack.bytes(-1) {
@@ -139,6 +190,33 @@ fn is_conflict(stack: Stack) -> bool {
     }
     stack.set_top(table);
     found
+}
+
+/// `failure(kind, message)` makes an error object.
+pub(crate) fn failure(call: &Call) -> Returned {
+    let name = call.text(1)?;
+    let Some(kind) = ErrorKind::ALL.into_iter().find(|kind| kind_name(*kind) == name) else {
+        return Err(call.bad_argument(1, "no kind of errors"));
+    };
+    push_placeless(call, &Error::new(kind, call.text(2)?).into());
+    Ok(1)
+}
+
+/// `is_conflict(e)`: whether it may be tried again.
+#[allow(clippy::unnecessary_wraps)] // as every function
+pub(crate) fn is_conflict_of(call: &Call) -> Returned {
+    call.set_top(1);
+    call.push_boolean(is_conflict(**call));
+    Ok(1)
+}
+
+/// `raise(e)`: raises it, an error object of ours as one of the place that called the module.
+pub(crate) fn raise(call: &Call) -> Returned {
+    call.set_top(1);
+    if call.kind(1) == ffi::LUA_TTABLE && call.has_metatable(1, &METATABLE) {
+        call.protected(1, 1, &set_position)?;
+    }
+    Err(Failure::raised(**call))
 }
 
 /// Puts the metatable into the registry. May raise.

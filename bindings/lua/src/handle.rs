@@ -1,32 +1,46 @@
-//! Userdata: what Lua holds of a state, a scope, a transaction, an iterator, and binary.
+//! Userdata: what Lua holds of a state, a scope, a transaction, a watch, a view, an iterator, and binary.
 //!
 //! A script with the debug library can give any userdata any metatable, so a metatable proves nothing. Every block of ours
 //! starts with a seal that is drawn at random once per process and that no script can read.
 
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
+use crate::queue;
 use crate::stack::{Function, Place, Stack};
-use llmspell_state_persistence::{Items, Keys, Scope, State, Transaction, Watch};
+use llmspell_state_persistence::{Differences, Items, Keys, Retry, Scope, State, Transaction, View, Watch};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::raw::c_int;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What a userdata holds.
 pub(crate) enum Object {
     State(State),
     Scope(Scope),
     Transaction(Transaction),
-    Keys(Box<Keys>),
-    Items(Box<Items>),
-    Watch(Watch),
+    /// A listing and where it came from. A thread of the core may be fetching its next page.
+    Keys(Arc<Mutex<Keys>>, Owner),
+    Items(Arc<Mutex<Items>>, Owner),
+    Differences(Arc<Mutex<Differences>>, Owner),
+    Watch(Watch, Scope),
+    View(View),
+    Retry(Retry),
+    Queue(queue::Held),
+}
+
+/// Whose listing it is.
+pub(crate) enum Owner {
+    Scope(Scope),
+    Transaction(Transaction),
+    View(View),
 }
 
 pub(crate) static STATE: Place = Place::new();
 pub(crate) static SCOPE: Place = Place::new();
 pub(crate) static TRANSACTION: Place = Place::new();
 pub(crate) static WATCH: Place = Place::new();
-static ITERATOR: Place = Place::new();
+pub(crate) static VIEW: Place = Place::new();
+static INTERNAL: Place = Place::new();
 static BINARY: Place = Place::new();
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,14 +92,26 @@ pub(crate) fn object(call: &Call, index: c_int) -> Option<&mut Object> {
     slot(**call, index).and_then(|slot| unsafe { (*slot).object.as_mut() })
 }
 
+/// The queue in the userdata at `index`, for as long as Lua does not run.
+pub(crate) fn held_queue<'s>(stack: Stack, index: c_int) -> Option<&'s queue::Held> {
+    // SAFETY: sealed, and only looked at.
+    match slot(stack, index).and_then(|slot| unsafe { (*slot).object.as_ref() }) {
+        Some(Object::Queue(held)) => Some(held),
+        _ => None,
+    }
+}
+
 /// Pushes a userdata that holds `object`.
 pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
     let metatable = match object {
         Object::State(_) => &STATE,
         Object::Scope(_) => &SCOPE,
         Object::Transaction(_) => &TRANSACTION,
-        Object::Keys(_) | Object::Items(_) => &ITERATOR,
-        Object::Watch(_) => &WATCH,
+        Object::Watch(..) => &WATCH,
+        Object::View(_) => &VIEW,
+        Object::Keys(..) | Object::Items(..) | Object::Differences(..) | Object::Retry(_) | Object::Queue(_) => {
+            &INTERNAL
+        }
     };
     stack.protected(0, 1, &|stack: Stack| {
         let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();
@@ -174,6 +200,21 @@ impl Class {
     }
 }
 
+/// Adds `{name = {methods = , metatable = }}` of classes to the table on top. May raise.
+pub(crate) fn push_classes(stack: Stack, classes: &[&Class]) {
+    for class in classes {
+        stack.push_table(0, 2);
+        stack.push_place(class.place);
+        if stack.kind(-1) == ffi::LUA_TTABLE {
+            stack.push_bytes(b"__index");
+            stack.push_member(-2);
+            stack.set_field(-3, "methods");
+        }
+        stack.set_field(-2, "metatable");
+        stack.set_field(-2, class.name);
+    }
+}
+
 /// Adds functions to the table on top. May raise.
 pub(crate) fn push_functions(stack: Stack, groups: &[Functions]) {
     for (name, function) in groups.iter().copied().flatten() {
@@ -182,8 +223,9 @@ pub(crate) fn push_functions(stack: Stack, groups: &[Functions]) {
     }
 }
 
-static ITERATOR_CLASS: Class =
-    Class { place: &ITERATOR, name: "Iterator", metamethods: &[&[function!("__gc", collect)]], methods: &[] };
+/// What scripts do not see, or only inside a function.
+static INTERNAL_CLASS: Class =
+    Class { place: &INTERNAL, name: "Internal", metamethods: &[&[function!("__gc", collect)]], methods: &[] };
 static BINARY_CLASS: Class = Class {
     place: &BINARY,
     name: "Binary",
@@ -193,7 +235,7 @@ static BINARY_CLASS: Class = Class {
 
 /// Puts the classes that have no file of their own into the registry. May raise.
 pub(crate) fn register(stack: Stack) {
-    ITERATOR_CLASS.register(stack);
+    INTERNAL_CLASS.register(stack);
     BINARY_CLASS.register(stack);
 }
 

@@ -9,18 +9,26 @@
 #![allow(unsafe_code)]
 
 mod args;
+mod bell;
 mod call;
 mod error;
 mod handle;
+mod history;
 mod iterators;
+mod later;
 mod module;
+mod outcome;
+mod queue;
+mod retry;
 mod scope;
 mod stack;
 mod state;
 mod transaction;
 mod value;
+mod view;
 mod waiting;
 mod watch;
+mod yieldable;
 
 use mlua::ffi::lua_State;
 

@@ -16,7 +16,7 @@ pub(crate) const EXACT: u64 = 1 << 53;
 pub(crate) type Function = unsafe extern "C-unwind" fn(*mut ffi::lua_State) -> usize;
 
 /// The same function with the type that Lua's interface names.
-fn declared(function: Function) -> ffi::lua_CFunction {
+pub(crate) fn declared(function: Function) -> ffi::lua_CFunction {
     // SAFETY: only Lua calls it, and reads an `int`, which is the lower half of the answer.
     unsafe { std::mem::transmute::<Function, ffi::lua_CFunction>(function) }
 }
@@ -272,6 +272,13 @@ impl Stack {
         #[cfg(not(feature = "lua54"))]
         unsafe {
             ffi::lua_newuserdata(self.0, bytes)
+        }
+    }
+
+    /// Replaces the key on top by the table's value, without metamethods.
+    pub(crate) fn push_member(self, table: c_int) {
+        unsafe {
+            ffi::lua_rawget(self.0, table);
         }
     }
 

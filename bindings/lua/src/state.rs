@@ -3,9 +3,9 @@
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, STATE};
-use crate::scope::{DATA, META, TREE};
+use crate::scope::{META, READING, TREE, WRITING};
 use crate::stack::Stack;
-use crate::{value, watch};
+use crate::{history, outcome, value, watch};
 use llmspell_state_persistence::{State, StateConfig};
 use mlua::ffi;
 use std::os::raw::c_int;
@@ -22,12 +22,18 @@ pub(crate) static CLASS: Class = Class {
     place: &STATE,
     name: "State",
     metamethods: &[META, &[function!("__close", close), function!("__tostring", tostring)]],
-    methods: &[DATA, TREE, watch::TREE, OWN],
+    methods: &[READING, WRITING, TREE, watch::TREE, history::TREE, OWN],
 };
 
 /// `open()`, `open(path)`, `open(options)`, `open(path, options)`.
 pub(crate) fn open(call: &Call) -> Returned {
-    let config = match call.kind(1) {
+    handle::push(**call, Object::State(State::with_config(config(call)?)?))?;
+    Ok(1)
+}
+
+/// The settings of `open`.
+pub(crate) fn config(call: &Call) -> Result<StateConfig, Failure> {
+    Ok(match call.kind(1) {
         ffi::LUA_TNONE | ffi::LUA_TNIL => options(call, 2)?,
         ffi::LUA_TTABLE if call.is_missing(2) => options(call, 1)?,
         ffi::LUA_TSTRING => {
@@ -39,9 +45,7 @@ pub(crate) fn open(call: &Call) -> Returned {
             StateConfig { persistence_path: Some(path(call)), ..options }
         }
         _ => return Err(call.expected(1, "path or table of options")),
-    };
-    handle::push(**call, Object::State(State::with_config(config)?))?;
-    Ok(1)
+    })
 }
 
 /// File names are bytes.
@@ -84,20 +88,7 @@ fn store_id(call: &Call) -> Returned {
 
 /// A table of what was looked at and what is wrong.
 fn verify(call: &Call) -> Returned {
-    let found = &call.own_state()?.verify()?;
-    call.protected(0, 1, &|stack: Stack| {
-        stack.push_table(0, 6);
-        stack.push_boolean(found.is_ok());
-        stack.set_field(1, "ok");
-        for (name, count) in
-            [("version", found.version), ("changes", found.changes), ("keys", found.keys), ("scopes", found.scopes)]
-        {
-            stack.push_count(count);
-            stack.set_field(1, name);
-        }
-        value::make_names(stack, &found.problems);
-        stack.set_field(1, "problems");
-    })?;
+    outcome::push_verification(**call, &call.own_state()?.verify()?)?;
     Ok(1)
 }
 

@@ -1,13 +1,9 @@
 //! Watches: an object that a `for` loop calls for the next change.
 
 use crate::call::{Call, Returned, function};
-use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, WATCH};
 use crate::stack::Stack;
-use crate::value;
-use crate::waiting;
-use llmspell_state_persistence::Change;
-use llmspell_state_persistence::value::Tape;
+use crate::{outcome, waiting};
 use std::time::Duration;
 
 /// The methods of a state and a scope.
@@ -38,20 +34,13 @@ pub(crate) static CLASS: Class = Class {
 fn watch(call: &Call) -> Returned {
     let scope = call.own_scope()?;
     let options = call.watch_options(2)?;
-    handle::push(**call, Object::Watch(scope.watch(options)?))?;
+    handle::push(**call, Object::Watch(scope.watch(options)?, scope))?;
     Ok(1)
 }
 
 /// A table of versions by name.
 fn named_watches(call: &Call) -> Returned {
-    let watches = &*call.own_scope()?.named_watches()?;
-    call.protected(0, 1, &|stack: Stack| {
-        stack.push_table(0, watches.len());
-        for watch in watches {
-            stack.push_count(watch.version);
-            stack.set_field(1, &watch.name);
-        }
-    })?;
+    outcome::push_watches(**call, &call.own_scope()?.named_watches()?)?;
     Ok(1)
 }
 
@@ -73,68 +62,33 @@ fn iterate(call: &Call) -> Returned {
 }
 
 fn push_next(call: &Call, timeout: Option<Duration>) -> Returned {
-    let watch = call.own_watch()?;
+    let (watch, _) = call.own_watch()?;
     let change = waiting::interruptible(**call, || match timeout {
         Some(most) => watch.next_timeout(most),
         None => watch.next(),
     })?;
-    push_change(call, change.as_ref())?;
+    outcome::push_change(**call, change.as_ref())?;
     Ok(1)
 }
 
-/// Pushes the change as a table, or nil.
-fn push_change(call: &Call, change: Option<&Change>) -> Result<(), Failure> {
-    let Some(change) = change else {
-        call.push_nil();
-        return Ok(());
-    };
-    let value = change.value.as_ref().map(value::readable).transpose()?;
-    let old = change.old.as_ref().map(value::readable).transpose()?;
-    call.protected(0, 1, &|stack: Stack| make_change(stack, change, value, old))
-}
-
-/// The change as a table. May raise.
-fn make_change(stack: Stack, change: &Change, value: Option<&Tape>, old: Option<&Tape>) {
-    stack.push_table(0, 8);
-    stack.push_bytes(change.key.as_bytes());
-    stack.set_field(1, "key");
-    stack.push_bytes(change.operation.name().as_bytes());
-    stack.set_field(1, "operation");
-    for (name, tape) in [("value", value), ("old", old)] {
-        if let Some(tape) = tape {
-            value::make(stack, tape);
-            stack.set_field(1, name);
-        }
-    }
-    stack.push_count(change.version);
-    stack.set_field(1, "version");
-    value::set_time(stack, "time", change.time_ms);
-    if let Some(actor) = &change.actor {
-        stack.push_bytes(actor.as_bytes());
-        stack.set_field(1, "actor");
-    }
-    stack.push_boolean(change.ends_commit);
-    stack.set_field(1, "ends_commit");
-}
-
 fn save(call: &Call) -> Returned {
-    call.own_watch()?.save()?;
+    call.own_watch()?.0.save()?;
     Ok(0)
 }
 
 fn close(call: &Call) -> Returned {
-    call.own_watch()?.close()?;
+    call.own_watch()?.0.close()?;
     Ok(0)
 }
 
 /// The last version that the script is done with.
 fn version(call: &Call) -> Returned {
-    call.push_count(call.own_watch()?.version());
+    call.push_count(call.own_watch()?.0.version());
     Ok(1)
 }
 
 fn name(call: &Call) -> Returned {
-    let watch = call.own_watch()?;
+    let (watch, _) = call.own_watch()?;
     match watch.name() {
         Some(name) => call.protected(0, 1, &|stack: Stack| stack.push_bytes(name.as_bytes()))?,
         None => call.push_nil(),
@@ -143,7 +97,7 @@ fn name(call: &Call) -> Returned {
 }
 
 fn tostring(call: &Call) -> Returned {
-    let watch = call.own_watch()?;
+    let (watch, _) = call.own_watch()?;
     let name = watch.name().map(|name| format!("{name}, ")).unwrap_or_default();
     let closed = if watch.is_closed() { ", closed" } else { "" };
     let text = &*format!("Watch ({name}at version {}{closed})", watch.version());

@@ -16,7 +16,7 @@ end
 
 local kit = require "lua_host_kit"
 
-local GROUPS = { "collect", "raising", "endings", "hostile" }
+local GROUPS = { "collect", "raising", "endings", "hostile", "tasks" }
 local ROUNDS = { small = 1, middle = 12, long = 12 * 40 }
 
 local size = os.getenv("CRASH_SIZE") or "small"

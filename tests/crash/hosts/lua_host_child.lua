@@ -174,6 +174,32 @@ return function(scene, seed, folder)
         return a < b
       end)
     end,
+    tasks = function()
+      State.run(function()
+        for _ = 1, 5 do
+          State.spawn(function()
+            for _ = 1, 5 do write(scope) end
+            State.sleep(0.001)
+          end)
+        end
+        local sleeper = State.spawn(State.sleep, 60)
+        State.spawn(function() scope:watch():next(0.01) end)
+        State.sleep(0.001)
+        kit.collect(random)
+        act()
+        sleeper:cancel()
+      end)
+    end,
+    futures = function()
+      for n = 1, 50 do
+        written = written + 1
+        local key, text = ("%s.%d"):format(seed, written), ("text%d"):format(n)
+        say("try", key, text)
+        scope:set_async(key, text):on_done(function(ok) if ok then say("ack", key, text) end end)
+      end
+      if random.chance(2) then State.poll() end
+      act()
+    end,
     closing = function()
       local run = assert(load([[
         local State, act = ...

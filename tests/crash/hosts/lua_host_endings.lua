@@ -6,6 +6,7 @@ local CHILDREN = 13
 
 local PLACES = {
   "main", "coroutine", "modify", "transact", "nested", "iterate", "explicit", "finalizer", "metamethod", "handler", "hook", "sort",
+  "tasks", "futures",
 }
 if _VERSION == "Lua 5.4" then PLACES[#PLACES + 1] = "closing" end
 

@@ -1,0 +1,266 @@
+--- The methods of handles that do not block: as futures, and in tasks by yielding.
+local native = require "llmspell_state.native"
+if native.kept.methods then return native.kept.methods end
+local futures = require "llmspell_state.futures"
+local tasks = require "llmspell_state.tasks"
+
+local unpack = table.unpack or unpack
+local later, raise, now = native.later, native.raise, native.now
+local current, outcome, of_call = tasks.current, tasks.outcome, futures.of_call
+
+local methods = {}
+native.kept.methods = methods
+
+--- Verbs that are one call, by the class that has them.
+local READING = { "entry", "get_many", "count", "exists", "scope" }
+local WRITING = { "set", "set_many", "delete", "clear", "increment", "append", "merge" }
+local TREE = {
+  "scopes", "watch", "named_watches", "forget_watch", "history", "at", "revert", "revert_to", "undo",
+}
+local VERBS = {
+  State = { READING, WRITING, TREE, { "version", "verify" } },
+  Scope = { READING, WRITING, TREE },
+  Transaction = { READING, WRITING, { "commit" } },
+  View = { READING },
+  Watch = { { "save", "close" } },
+}
+--- The classes that have listings.
+local READABLE = { "State", "Scope", "Transaction", "View" }
+
+local function receive(ok, ...)
+  if ok then return ... end
+  return raise((...))
+end
+
+--- Where the call is to be waited for: in a task, or in a coroutine of the host's.
+local function place()
+  local task, blocked = current()
+  if task then return task end
+  local host = tasks.host
+  if host and not blocked and host.is_inside() then return host end
+end
+
+--- Waits at that place for what a call has begun with.
+local function settle(at, id, ...)
+  if at ~= tasks.host then return receive(outcome(at, id, ...)) end
+  return of_call(id, ...):await()
+end
+
+--- As `settle`, but answers true and results, or false and an error.
+local function attempt(at, id, ...)
+  if at ~= tasks.host then return outcome(at, id, ...) end
+  local future = of_call(id, ...)
+  if not future.finished then futures.wait(future) end
+  return future.ok, (future.results[1])
+end
+
+--- The verb that waits where it can, and else blocks.
+local function waiting(blocking, begin)
+  return function(self, ...)
+    local at = place()
+    if at then return settle(at, begin(self, ...)) end
+    return blocking(self, ...)
+  end
+end
+
+--- Waits before another attempt, or raises the error of the last one.
+local function pause(retry, e)
+  if not native.is_conflict(e) then error(e, 0) end
+  local seconds = native.pause(retry)
+  if not seconds then raise(e) end
+  tasks.public.sleep(seconds)
+end
+
+local function modify(at, self, key, change, default)
+  local retry
+  while true do
+    local value, version = settle(at, later.modify(self, key, change, default))
+    local ok, answer = attempt(at, later.swap(self, key, change(value), version))
+    if ok then return answer end
+    retry = retry or native.retry()
+    pause(retry, answer)
+  end
+end
+
+local function transact(at, self, run, options)
+  local retry = native.retry(later.attempts(self, run, options))
+  while true do
+    local transaction = settle(at, later.transaction(self))
+    local done = futures.pack(tasks.protected(run, transaction))
+    local ok, e = done[1], done[2]
+    if ok then
+      ok, e = attempt(at, later.finish(transaction))
+    else
+      later.abandon(transaction)
+    end
+    if ok then return unpack(done, 2, done.n) end
+    pause(retry, e)
+  end
+end
+
+--- A listing that is walked through in a task, from what beginning it has answered.
+local function walk(_, iterator)
+  return function()
+    local at = place()
+    if at then return settle(at, later.step(iterator)) end
+    return native.step(iterator)
+  end
+end
+
+--- A watch → the future of its having something, so that one is asked for at a time.
+local readiness = setmetatable({}, { __mode = "k" })
+
+local function next_change(self, timeout)
+  local change, most = later.next(self, timeout)
+  local deadline = most and now() + most
+  while change == false do
+    if deadline and now() >= deadline then return nil end
+    local ready = readiness[self]
+    if not ready then
+      ready = of_call(later.ready(self))
+      readiness[self] = ready
+    end
+    if tasks.wait_until(ready, deadline) then
+      readiness[self] = nil
+      ready:answer()
+    end
+    change = later.next(self)
+  end
+  return change
+end
+
+--- A task that does what the method would.
+local function in_task(verb, method)
+  return function(self, ...)
+    later.check_handle(self, verb)
+    return tasks.public.spawn(method, self, ...)
+  end
+end
+
+local function diff_async(self, ...)
+  local begun = of_call(later.diff(self, ...))
+  return tasks.public.spawn(function()
+    local differences = {}
+    for difference in walk(nil, begun:await()) do differences[#differences + 1] = difference end
+    return differences
+  end)
+end
+
+--- Gives every class its futures: `set_async` and so on.
+function methods.add_futures()
+  for class, groups in pairs(VERBS) do
+    local own = native.classes[class].methods
+    for _, group in ipairs(groups) do
+      for _, verb in ipairs(group) do
+        local begin = later[verb]
+        own[verb .. "_async"] = function(self, ...) return of_call(begin(self, ...)) end
+      end
+    end
+  end
+  local function listing(verb, pack)
+    return in_task(verb, function(self, select)
+      local items = {}
+      for key, value in self[verb](self, select) do items[#items + 1] = pack(key, value) end
+      return items
+    end)
+  end
+  for _, class in ipairs(READABLE) do
+    local own = native.classes[class].methods
+    function own.get_async(self, key, default)
+      return of_call(later.get(self, key)):with_default(default)
+    end
+    if own.modify then own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end) end
+    own.keys_async = listing("keys", function(key) return key end)
+    own.items_async = listing("items", function(key, value) return { key, value } end)
+    if own.transact then
+      own.transact_async = in_task("transact", function(self, ...) return self:transact(...) end)
+    end
+    if own.diff then own.diff_async = diff_async end
+  end
+  function native.classes.Watch.methods.next_async(self, ...)
+    later.check_watch(self)
+    return tasks.public.spawn(function(...) return self:next(...) end, ...)
+  end
+end
+
+--- Makes every method wait by yielding where it can.
+function methods.wrap()
+  for class, groups in pairs(VERBS) do
+    local own = native.classes[class].methods
+    for _, group in ipairs(groups) do
+      for _, verb in ipairs(group) do own[verb] = waiting(own[verb], later[verb]) end
+    end
+  end
+  for _, class in ipairs(READABLE) do
+    local own, metatable = native.classes[class].methods, native.classes[class].metatable
+    local blocking = {}
+    for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items", "diff" } do
+      blocking[verb] = own[verb]
+    end
+    function own.get(self, key, default)
+      local at = place()
+      if not at then return blocking.get(self, key, default) end
+      local value = settle(at, later.get(self, key))
+      if value == nil then return default end
+      return value
+    end
+    if own.modify then
+      function own.modify(self, ...)
+        local at = place()
+        if at then return modify(at, self, ...) end
+        return blocking.modify(self, ...)
+      end
+    end
+    if own.diff then
+      function own.diff(self, ...)
+        local at = place()
+        if at then return walk(nil, settle(at, later.diff(self, ...))) end
+        return blocking.diff(self, ...)
+      end
+    end
+    if own.transact then
+      function own.transact(self, ...)
+        local at = place()
+        if at then return transact(at, self, ...) end
+        return blocking.transact(self, ...)
+      end
+      function own.transaction(self, run, ...)
+        local at = place()
+        if at and run ~= nil then return transact(at, self, run, ...) end
+        if at then return settle(at, later.transaction(self)) end
+        return blocking.transaction(self, run, ...)
+      end
+    end
+    for _, verb in ipairs { "keys", "items" } do
+      own[verb] = function(self, select)
+        if place() then return walk(later[verb](self, select)) end
+        return blocking[verb](self, select)
+      end
+    end
+    local pairs_of = metatable.__pairs
+    function metatable.__pairs(self)
+      -- Lua 5.3 cannot yield here, but it can in the loop.
+      local _, task = current()
+      if task or place() then return walk(later.items(self)) end
+      return pairs_of(self)
+    end
+  end
+  local watch = native.classes.Watch
+  local blocking = watch.methods.next
+  function watch.methods.next(self, timeout)
+    local _, task = current()
+    if task or place() then return next_change(self, timeout) end
+    return blocking(self, timeout)
+  end
+  function watch.metatable.__call(self)
+    return self:next()
+  end
+  local open = methods.module.open
+  function methods.module.open(...)
+    local at = place()
+    if at then return settle(at, later.open(...)) end
+    return open(...)
+  end
+end
+
+return methods
