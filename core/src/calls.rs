@@ -85,7 +85,7 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Makes it without waiting, and tells `then`, in another thread or at once. What `then` does should be quick: commits of
-    /// others wait for it.
+    /// others wait for it. It may make calls of its own, but must not close the state, since closing waits for it.
     pub fn then(self, then: impl FnOnce(Result<T>) + Send + 'static) {
         let store = match self.session.store() {
             Ok(store) => store,

@@ -8,6 +8,8 @@ use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Forks between the first process that watched and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static WATCH: Once = Once::new();
+/// Forks that this process has made or come from.
+static FORKS: AtomicU64 = AtomicU64::new(0);
 
 /// Read while a call is inside the database, written during a fork: SQLite keeps locks and tables of its own for the whole
 /// process, and what is half done there would stay half done in the child for ever.
@@ -29,6 +31,7 @@ extern "C" fn before() {
 }
 
 extern "C" fn after() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     let _ = FORKING.try_with(|forking| drop(forking.take()));
 }
 
@@ -46,6 +49,11 @@ pub fn generation() -> u64 {
         unsafe { libc::pthread_atfork(Some(before), Some(after), Some(in_child)) };
     });
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// How often this process has forked, or been forked, since somebody first asked for its generation.
+pub(crate) fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
 }
 
 /// Whether this process is not the one in which `made` was read.

@@ -58,6 +58,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("ack-before-commit", "a request is answered as done although its group was rolled back"),
     ("no-sync", "FULL runs as OFF"),
     ("no-guard", "the lock guard takes no locks"),
+    ("no-turn", "processes take no turns of their own at writing and at moving the log"),
     ("no-check", "the row check is not compared"),
     ("no-page-check", "the checks of pages are not compared"),
     ("no-mark", "the high-water mark is not compared when a store is opened"),
@@ -76,6 +77,13 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("forget-to-lead", "a leader leaves the requests of callers that do not wait to nobody"),
     ("keep-ballast", "a full disk does not release the ballast"),
     ("log-removed-anyway", "nobody notices that the log was removed or replaced"),
+    ("forget-at-closing", "closing leaves calls that nobody waits for undone"),
+    ("watch-skips-a-row", "a watch misses the row after each page"),
+    ("commit-told-in-parts", "a watch takes every change for the end of its commit"),
+    ("save-early", "a named watch keeps what it has read, taken or not"),
+    ("save-nothing", "saving a named watch does not write"),
+    ("no-foreign-wake", "a watch that waits does not learn of other processes' commits"),
+    ("wrong-old", "a watch tells the value of the row before for the old one of the key"),
     ("read-two-snapshots", "the keys of one get_many are read one after the other"),
 ];
 
@@ -197,9 +205,10 @@ mod absent {
         None
     }
 
+    /// A model knows all its threads.
     #[inline]
     pub(crate) fn one_thread() -> bool {
-        false
+        cfg!(models)
     }
 
     #[inline]

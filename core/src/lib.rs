@@ -20,7 +20,15 @@
 //! assert_eq!(state.get("config")?, None);
 //! # Ok::<(), llmspell_state_persistence::Error>(())
 //! ```
+//!
+//! # Asynchronously
+//!
+//! Verbs whose answer need not be waited for are [`Calls`]: [`Call::then`] tells a callback. With the feature `tokio`, a default one, a
+//! call is also awaited (`state.calls().set("a", 1)?.await?`), a watch too ([`Watch::recv`]), and [`PersistentStateManager`] is the
+//! asynchronous [`StateManager`]. They work on any runtime and never block the thread that polls them.
 
+#[cfg(feature = "tokio")]
+mod answer;
 mod calls;
 mod change;
 mod clock;
@@ -43,6 +51,8 @@ mod interrupt;
 pub mod key;
 pub mod limits;
 mod listing;
+#[cfg(feature = "tokio")]
+mod manager;
 #[cfg(models)]
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
@@ -58,6 +68,8 @@ pub mod value;
 mod verify;
 mod watch;
 
+#[cfg(feature = "tokio")]
+pub use answer::Answer;
 pub use calls::{Call, Calls};
 pub use change::Change;
 pub use config::{StateConfig, SyncMode};
@@ -68,6 +80,8 @@ pub use fork::generation as fork_generation;
 pub use history::{Difference, Differences, Moment, Revision, Undo, Undone, View};
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
+#[cfg(feature = "tokio")]
+pub use manager::{PersistentStateManager, ScopedState, StateManager, StateTransaction, TransactionId};
 pub use origin::Origin;
 pub use retry::Retry;
 pub use scope::Scope;
@@ -75,4 +89,4 @@ pub use state::State;
 pub use transaction::Transaction;
 pub use value::{Document, IntoDocument, Number};
 pub use verify::Verification;
-pub use watch::{NamedWatch, Watch, WatchOptions};
+pub use watch::{NamedWatch, Waiter, Watch, WatchOptions};

@@ -24,6 +24,8 @@ pub const TRANSACTION_CHANGES: usize = 100_000;
 pub const TRANSACTION_BYTES: usize = 256 << 20;
 /// How often `transact`, and calls like `modify`, run again on a conflict unless told otherwise.
 pub const ATTEMPTS: u32 = 1_000;
+/// Transactions of one manager that were begun by id and that nobody works with.
+pub const OPEN_TRANSACTIONS: usize = 10_000;
 /// Keys or items that an iterator fetches first.
 pub const PAGE: usize = 256;
 /// Keys or items that it fetches at a time from then on.

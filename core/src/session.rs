@@ -1,13 +1,16 @@
 //! Opening and closing: one shared store per file and process, one session per opening.
 
+use crate::calls::guarded;
 use crate::engine::sqlite::{Sqlite, file};
 use crate::store::Store;
 use crate::sync::AtomicBool;
 use crate::{Error, Origin, Result, StateConfig, fork};
 use std::fmt;
 use std::path::Path;
+#[cfg(feature = "tokio")]
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// One opening of a store, shared by every handle that comes from it.
 pub(crate) struct Session {
@@ -21,6 +24,7 @@ pub(crate) struct Session {
 struct Open {
     file: file::FileId,
     store: Arc<Store>,
+    /// 0 while it is being closed.
     sessions: usize,
 }
 
@@ -28,6 +32,8 @@ struct Open {
 struct Registry {
     generation: u64,
     stores: Mutex<Vec<Open>>,
+    /// A store was closed.
+    closed: Condvar,
 }
 
 /// The registry of this process. After a fork the child makes its own and leaks the parent's, whose lock may be held.
@@ -43,7 +49,7 @@ fn registry() -> &'static Registry {
         {
             return registry;
         }
-        let new = Box::into_raw(Box::new(Registry { generation, stores: Mutex::default() }));
+        let new = Box::into_raw(Box::new(Registry { generation, stores: Mutex::default(), closed: Condvar::new() }));
         if CURRENT.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: made just above and shared with nobody.
             drop(unsafe { Box::from_raw(new) });
@@ -54,27 +60,33 @@ fn registry() -> &'static Registry {
 impl Session {
     /// Opens a store as the settings say, or joins the opening that this process has already.
     pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
-        config.check()?;
-        // The store is shared with openings of other actors.
-        let actor = config.actor.take();
-        let origin = actor.map(|actor| Arc::new(Origin { actor: Some(actor), ..Origin::default() }));
-        // The name that SQLite gives a database in memory.
-        if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
-            config.persistence_path = None;
-        }
+        let origin = prepare(&mut config)?;
         let Some(path) = &config.persistence_path else {
             return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, origin));
         };
         let path = file::resolve(path, &config)?;
         config.persistence_path = Some(path.clone());
-        // Held while opening and closing, so that the two never meet on one file.
-        let mut stores = registry().stores.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = file::identify(&path)?
-            && let Some(open) = stores.iter_mut().find(|open| open.file == found)
-        {
-            check_same(open.store.config(), &config)?;
-            open.sessions += 1;
-            return Ok(Self::new(Arc::clone(&open.store), origin));
+        let registry = registry();
+        // Held while opening, so that nobody else opens the same file.
+        let mut stores = registry.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let found = file::identify(&path)?;
+            // What is being closed still has files beside its own, by their names.
+            let is_closing = |open: &Open| {
+                open.sessions == 0
+                    && (Some(&open.file) == found.as_ref()
+                        || open.store.config().persistence_path == config.persistence_path)
+            };
+            if stores.iter().any(is_closing) {
+                stores = registry.closed.wait(stores).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if let Some(open) = stores.iter_mut().find(|open| Some(&open.file) == found.as_ref()) {
+                check_same(open.store.config(), &config)?;
+                open.sessions += 1;
+                return Ok(Self::new(Arc::clone(&open.store), origin));
+            }
+            break;
         }
         let engine = Sqlite::open(Some(&path), &config)?;
         let file = file::identify(&path)?
@@ -82,6 +94,30 @@ impl Session {
         let store = Store::new(Box::new(engine), config)?;
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
         Ok(Self::new(store, origin))
+    }
+
+    /// Refuses settings other than those with which it was opened.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_config(&self, mut config: StateConfig) -> Result<()> {
+        self.store()?;
+        let origin = prepare(&mut config)?;
+        if let Some(path) = &config.persistence_path {
+            config.persistence_path = Some(file::resolve(path, &config)?);
+        }
+        let open = self.config();
+        let shown =
+            |path: &Option<PathBuf>| path.as_ref().map_or_else(|| "memory".into(), |path| path.display().to_string());
+        if config.persistence_path != open.persistence_path {
+            return Err(Error::invalid(format!(
+                "this state is open in {}, not in {}; open another one",
+                shown(&open.persistence_path),
+                shown(&config.persistence_path)
+            )));
+        }
+        if origin != self.origin {
+            return Err(Error::invalid("this state is open for another actor; open another one"));
+        }
+        check_same(open, &config)
     }
 
     /// One more session of a store.
@@ -119,25 +155,47 @@ impl Session {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Lets nobody use the session any more, and wakes its watches, which wait for commits of a store that may stay open. Says whether
+    /// it was open.
+    pub(crate) fn end(&self) -> bool {
+        let was_open = !self.closed.swap(true, Ordering::AcqRel);
+        if was_open {
+            self.store.pulse.beat(None);
+        }
+        was_open
+    }
+
     /// Ends the session; the last one of a store closes it. Doing so again does nothing.
     pub(crate) fn close(&self) -> Result<()> {
         self.store.check_fork()?;
-        if self.closed.swap(true, Ordering::AcqRel) {
+        if !self.end() {
             return Ok(());
         }
-        // Watches of this session wait for commits of a store that may stay open.
-        self.store.pulse.beat(None);
-        let mut stores = registry().stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(index) = stores.iter().position(|open| Arc::ptr_eq(&open.store, &self.store)) else {
-            // A store in memory is nobody else's.
-            return self.store.close();
+        let registry = registry();
+        let stores = || registry.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |stores: &[Open]| stores.iter().position(|open| Arc::ptr_eq(&open.store, &self.store));
+        // A store in memory is nobody else's.
+        let is_shared = {
+            let mut stores = stores();
+            let place = place(&stores);
+            if let Some(place) = place {
+                stores[place].sessions -= 1;
+                if stores[place].sessions > 0 {
+                    return Ok(());
+                }
+            }
+            place.is_some()
         };
-        stores[index].sessions -= 1;
-        if stores[index].sessions > 0 {
-            return Ok(());
+        // Without the lock: the store's threads may be in callbacks that open or close others.
+        let outcome = guarded(|| self.store.close());
+        if is_shared {
+            let mut stores = stores();
+            let closed = place(&stores).map(|place| stores.swap_remove(place));
+            registry.closed.notify_all();
+            drop(stores);
+            drop(closed);
         }
-        let closing = stores.swap_remove(index);
-        closing.store.close()
+        outcome
     }
 }
 
@@ -157,6 +215,18 @@ impl Drop for Session {
         // Nobody is left to tell.
         let _ = self.close();
     }
+}
+
+/// Checks settings and brings them into the form in which they are compared; takes out the actor, since a store is shared with
+/// openings of others.
+fn prepare(config: &mut StateConfig) -> Result<Option<Arc<Origin>>> {
+    config.check()?;
+    // The name that SQLite gives a database in memory.
+    if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
+        config.persistence_path = None;
+    }
+    let actor = config.actor.take();
+    Ok(actor.map(|actor| Arc::new(Origin { actor: Some(actor), ..Origin::default() })))
 }
 
 /// Two openings of one file must want the same.

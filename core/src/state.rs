@@ -69,6 +69,12 @@ impl State {
         self.root.session().config()
     }
 
+    /// Refuses settings other than those of this opening.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_config(&self, config: StateConfig) -> Result<()> {
+        self.root.session().check_config(config)
+    }
+
     /// The store's identity, a UUID that it keeps wherever its file goes.
     pub fn store_id(&self) -> &str {
         self.root.session().store_id()

@@ -164,6 +164,12 @@ impl Transaction {
         Ok(existed)
     }
 
+    /// Deletes a key when the transaction commits, whether it is there or not.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn delete_unread(&self, key: &str) -> Result<()> {
+        self.write(&mut *self.work()?, Key::parse(key)?, None).map(drop)
+    }
+
     fn expect_version(&self, work: &mut Work, key: Key<'_>, expected: u64) -> Result<()> {
         let found = self.read(work, key)?;
         let version = found.as_ref().map_or(0, |entry| entry.version());
@@ -344,6 +350,12 @@ impl Transaction {
         work.check()?;
         work.end("rolled back");
         Ok(())
+    }
+
+    /// Whether it is of the same opening as a scope.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_of(&self, scope: &Scope) -> bool {
+        Arc::ptr_eq(self.scope.session(), scope.session())
     }
 
     /// Ends the transaction if it has not ended, whatever became of its state.

@@ -42,7 +42,7 @@ fn calls_and_threads_that_wait_lead_one_another() {
             });
         }
     });
-    (0..2_000).for_each(|_| drop(told.recv_timeout(PATIENCE).unwrap().unwrap()));
+    assert!((0..2_000).all(|_| told.recv_timeout(PATIENCE).unwrap().is_ok()));
     assert_eq!(state.get("n").unwrap(), Some(json!(4_000)));
 }
 
@@ -112,6 +112,61 @@ fn the_last_handle_may_be_dropped_by_whoever_is_told() {
         tell.send(version).unwrap();
     });
     told.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+#[test]
+fn whoever_is_told_may_make_calls_that_wait() {
+    let (one, other) = (State::in_memory().unwrap(), State::in_memory().unwrap());
+    let (tell, told) = channel();
+    for n in 0..50 {
+        let (tell, one_more, other) = (tell.clone(), one.clone(), other.clone());
+        one.calls().set("k", n).unwrap().then(move |_| {
+            one_more.increment("calls", 1).unwrap();
+            // Through the leader of another store and back.
+            let (tell, back) = (tell.clone(), one_more.clone());
+            other.increment("calls", 1).unwrap();
+            other.calls().increment("told", 1).unwrap().then(move |_| {
+                back.calls().increment("back", 1).unwrap().then(move |sum| tell.send(sum.is_ok()).unwrap());
+            });
+        });
+    }
+    assert!((0..50).all(|_| told.recv_timeout(PATIENCE).unwrap()));
+    assert_eq!((one.get("calls").unwrap(), one.get("back").unwrap()), (Some(json!(50)), Some(json!(50))));
+    assert_eq!(other.get("calls").unwrap(), Some(json!(50)));
+}
+
+#[test]
+fn closing_a_store_does_not_keep_its_callbacks_from_closing_and_opening_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (closing, other) = (State::open(path("closing.db")).unwrap(), State::open(path("other.db")).unwrap());
+    let (tell, told) = channel();
+    let (begun, begins) = channel();
+    let (closed, again, third) = (tell.clone(), path("closing.db"), path("third.db"));
+    closing.calls().set("k", 1).unwrap().then(move |_| {
+        begun.send(()).unwrap();
+        // So that the other thread is inside of closing by now.
+        std::thread::sleep(Duration::from_millis(200));
+        drop(other);
+        State::open(third).unwrap().set("k", 1).unwrap();
+        tell.send("told").unwrap();
+    });
+    begins.recv_timeout(PATIENCE).unwrap();
+    let handle = closing.clone();
+    std::thread::spawn(move || {
+        closing.close().unwrap();
+        closed.send("closed").unwrap();
+    });
+    while !handle.is_closed() {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(10));
+    // Whoever opens the same file meanwhile waits until it is closed.
+    let opened = State::open(again).unwrap();
+    assert_eq!(opened.get("k").unwrap(), Some(json!(1)));
+    let mut both = [(); 2].map(|()| told.recv_timeout(PATIENCE).unwrap());
+    both.sort_unstable();
+    assert_eq!(both, ["closed", "told"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Nothing that is damaged is told as right, and what is sound is told as sound.
 
-use llmspell_state_persistence::{ErrorKind, State, StateConfig, SyncMode, Verification};
+use llmspell_state_persistence::{ErrorKind, State, StateConfig, SyncMode, Verification, WatchOptions};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 use std::fs;
@@ -47,6 +47,32 @@ fn a_sound_store_is_sound_and_counted() {
     let state = State::open(&path).unwrap();
     assert_eq!(state.verify().unwrap(), found);
     assert_eq!(state.count("*").unwrap() + 2, found.keys);
+}
+
+#[test]
+fn a_watch_that_is_kept_elsewhere_than_it_was_is_told_and_not_opened() {
+    let named = || WatchOptions { name: Some("indexer".into()), ..WatchOptions::default() };
+    for (damage, words) in [
+        ("seq = seq + 100", "after the newest commit"),
+        ("version = version + 100", "after the newest commit"),
+        ("seq = seq - 1", "its row in the log is of version"),
+    ] {
+        let (_directory, path) = place();
+        fill(&path);
+        let state = State::open(&path).unwrap();
+        state.watch(named()).unwrap().close().unwrap();
+        assert!(state.verify().unwrap().is_ok());
+        state.close().unwrap();
+        connect(&path).execute(&format!("UPDATE cursor SET {damage}"), []).unwrap();
+        let state = State::open(&path).unwrap();
+        let problems = state.verify().unwrap().problems;
+        assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+        let error = state.watch(named()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.message().contains(words), "{error}");
+        assert!(state.forget_watch("indexer").unwrap());
+        assert!(state.verify().unwrap().is_ok());
+        assert_eq!(state.watch(named()).unwrap().version(), state.version().unwrap());
+    }
 }
 
 #[test]

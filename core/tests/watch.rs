@@ -1,7 +1,8 @@
 //! Watching changes.
 
-use llmspell_state_persistence::{Change, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
+use llmspell_state_persistence::{Change, Document, ErrorKind, Operation, State, StateConfig, Watch, WatchOptions};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NONE: Duration = Duration::from_millis(30);
 
 fn value(change: &Change) -> Value {
-    change.value.as_ref().map_or(Value::Null, |value| value.to_value())
+    change.value.as_ref().map_or(Value::Null, Document::to_value)
 }
 
 /// Every change that is there by now.
@@ -32,7 +33,7 @@ fn every_change_is_told_once_in_order_with_what_it_was() {
     let seen: Vec<_> = told
         .iter()
         .map(|change| {
-            let old = change.old.as_ref().map(|old| old.to_value());
+            let old = change.old.as_ref().map(Document::to_value);
             (&*change.key, change.operation, value(change), old, change.ends_commit)
         })
         .collect();
@@ -55,12 +56,10 @@ fn watching_from_a_version_tells_what_came_after_it() {
     let state = State::in_memory().unwrap();
     let versions: Vec<u64> = (0..3_000).map(|n| state.set_many([("x", n), ("y", n)]).unwrap()).collect();
     for since in [0, 1, 2, 1_500, 2_998, 2_999, 3_000] {
-        let watch = state.watch(WatchOptions { since: Some(since), ..WatchOptions::default() }).unwrap();
+        let watch = state.watch(WatchOptions { since: Some(since as u64), ..WatchOptions::default() }).unwrap();
         let told = all(&watch);
-        assert_eq!(told.len() as u64, 2 * (3_000 - since));
-        assert!(
-            told.iter().zip(versions.iter().skip(since as usize).flat_map(|v| [v, v])).all(|(c, v)| c.version == *v)
-        );
+        assert_eq!(told.len(), 2 * (3_000 - since));
+        assert!(told.iter().zip(versions.iter().skip(since).flat_map(|v| [v, v])).all(|(c, v)| c.version == *v));
         assert!(told.chunks(2).all(|commit| !commit[0].ends_commit && commit[1].ends_commit));
     }
     let beyond = state.watch(WatchOptions { since: Some(3_001), ..WatchOptions::default() });
@@ -118,6 +117,46 @@ fn a_watch_that_nobody_waits_for_tells_when_there_is_something() {
     ready(&watch);
     state.close().unwrap();
     assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_wait_that_is_taken_back_leaves_nothing_behind() {
+    let state = State::in_memory().unwrap();
+    let watch = state.watch("*").unwrap();
+    let held = Arc::new(());
+    for _ in 0..1_000 {
+        let holds = Arc::clone(&held);
+        let waiter = watch.wait(move |_| drop(holds));
+        watch.forget(waiter);
+    }
+    assert_eq!(Arc::strong_count(&held), 1);
+    // Those who still wait are told.
+    let (tell, told) = channel();
+    let gone = watch.wait(|_| panic!("it was taken back"));
+    watch.ready(move |outcome| tell.send(outcome).unwrap());
+    watch.forget(gone);
+    state.set("a", 1).unwrap();
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    // One that was told already, or is of no watch, takes back nothing.
+    watch.forget(gone);
+    assert_eq!(watch.pop().unwrap().key, "a");
+}
+
+#[test]
+fn an_opening_that_ends_tells_who_waits_while_another_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let stays = State::open(&path).unwrap();
+    for _ in 0..200 {
+        let ends = State::open(&path).unwrap();
+        let watch = ends.watch("*").unwrap();
+        let (tell, told) = channel();
+        watch.ready(move |outcome| tell.send(outcome).unwrap());
+        // While the wait begins.
+        ends.close().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+    stays.set("a", 1).unwrap();
 }
 
 #[test]

@@ -43,3 +43,52 @@ def test_a_foreign_connection_loses_no_acknowledged_write(tmp_path):
     with State(path) as state:
         assert set(acknowledged) <= set(state)
         assert state.count("before*") == 20
+
+
+BUSY_WRITER = textwrap.dedent(
+    """
+    import sqlite3, sys, threading
+    from llmspell_state import State
+
+    path, name, many = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    state = State(path, sync_mode="NORMAL")
+    state.set(f"{name}-first", 0)
+    ended = False
+
+    def look():
+        # Whatever closes one of the files takes away the locks that SQLite holds on it, in the middle of a commit, too.
+        while not ended:
+            for suffix in ("", "-wal", "-shm"):
+                with open(path + suffix, "rb") as file:
+                    file.read(64)
+            other = sqlite3.connect(path)
+            other.execute("SELECT count(*) FROM entry").fetchone()
+            other.close()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for n in range(many):
+        state.set(f"{name}{n}", n)
+        state.increment("both")
+        if n % 10 == 0:
+            assert state.get(f"{name}{n // 2}") == n // 2
+    ended = True
+    looking.join()
+    state.close()
+    """
+)
+
+
+def test_writers_that_look_at_the_files_amid_their_commits_lose_nothing(tmp_path):
+    path, many = tmp_path / "agent.db", 800
+    writers = [
+        subprocess.Popen([sys.executable, "-c", BUSY_WRITER, str(path), name, str(many)], stderr=subprocess.PIPE, text=True)
+        for name in ("a", "b", "c")
+    ]
+    told = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], "\n".join(told)
+    with State(path) as state:
+        assert state.verify().problems == ()
+        assert state["both"] == 3 * many
+        for name in ("a", "b", "c"):
+            assert state.get_many(f"{name}{n}" for n in range(many)) == {f"{name}{n}": n for n in range(many)}

@@ -1,6 +1,6 @@
 //! Looking at everything once: every change against its check and the one before it, every key against its newest change.
 
-use super::{MAX_STORED_BYTES, Store, codec, snapshot};
+use super::{MAX_STORED_BYTES, Store, codec, snapshot, tail};
 use crate::engine::{LogRow, Newest, Operation, Reads, ScopeId};
 use crate::error::shorten;
 use crate::{ErrorKind, Result, Verification};
@@ -95,18 +95,13 @@ impl Audit {
         Ok(())
     }
 
-    /// A named watch that stands beyond the newest change would miss those to come.
+    /// A named watch that stands elsewhere than it was told to would miss changes.
     fn cursors(&mut self, reads: &dyn Reads) -> Result<()> {
-        let newest = reads.head()?;
         let scopes: Vec<ScopeId> = self.scopes.iter().copied().collect();
         for scope in scopes {
             for cursor in reads.cursors(scope)? {
-                if cursor.at.seq > newest.seq || cursor.at.version > newest.version {
-                    self.problem(format!(
-                        "the watch {} of scope {scope} stands at version {}, after the newest commit",
-                        shorten(&cursor.name),
-                        cursor.at.version
-                    ));
+                if let Some(why) = tail::misplaced(reads, cursor.at)? {
+                    self.problem(format!("the watch {} of scope {scope} {why}", shorten(&cursor.name)));
                 }
             }
         }

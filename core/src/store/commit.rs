@@ -3,8 +3,11 @@
 
 use crate::harness::sabotaged;
 use crate::interrupt::{Waiting, uninterruptible};
+#[cfg(models)]
+use crate::models::sync::own as thread_local;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, limits};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -51,6 +54,11 @@ pub(crate) trait Writer {
 
 /// Gets the answer to a request whose caller does not wait.
 pub(crate) type Then<W> = Box<dyn FnOnce(<W as Writer>::Answer) + Send>;
+
+thread_local! {
+    // The queue whose leader this thread is while it tells callers that left; 0 for none.
+    static TELLING: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Requests that wait for the writer.
 pub(crate) struct Commits<W: Writer> {
@@ -144,6 +152,10 @@ impl<W: Writer> Commits<W> {
 
     /// Commits a request, alone or with others, and tells what came of it.
     pub(crate) fn submit(&self, writer: &W, request: W::Request) -> W::Answer {
+        if self.is_telling() {
+            // Whoever is told makes a call of its own. Nobody else commits meanwhile, and nobody else could commit this.
+            return commit(writer, vec![request]).next().unwrap_or_else(W::unknown);
+        }
         let bytes = W::footprint(&request);
         let mut waiting = Waiting::new();
         let mut queue = self.queue();
@@ -223,7 +235,7 @@ impl<W: Writer> Commits<W> {
         let mut answers =
             if group.is_empty() { commit(writer, requests) } else { uninterruptible(|| commit(writer, requests)) };
         let own = answers.next().unwrap_or_else(W::unknown);
-        answer(group, answers);
+        self.answer(group, answers);
         // Who did not want to wait for its own request must not wait for those of others.
         self.lead_groups(writer, if W::is_cancelled(&own) { 0 } else { W::BOUNDS.leader_groups });
         own
@@ -231,7 +243,8 @@ impl<W: Writer> Commits<W> {
 
     /// Leads without a request of its own, as [`Writer::lead_elsewhere`] has been asked for.
     pub(crate) fn lead(&self, writer: &W) {
-        self.lead_groups(writer, W::BOUNDS.leader_groups);
+        // At least one: whoever was asked to lead would otherwise only ask again.
+        self.lead_groups(writer, W::BOUNDS.leader_groups.max(1));
     }
 
     /// Commits so many groups for others, and hands over.
@@ -239,7 +252,7 @@ impl<W: Writer> Commits<W> {
         let commit_group = |mut group: Group<W>| {
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
             let answers = uninterruptible(|| commit(writer, requests));
-            answer(group, answers);
+            self.answer(group, answers);
         };
         for _ in 0..groups {
             let group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
@@ -294,16 +307,28 @@ impl<W: Writer> Commits<W> {
         true
     }
 
+    fn answer(&self, group: Group<W>, answers: impl Iterator<Item = W::Answer>) {
+        let before = TELLING.try_with(|telling| telling.replace(self.name())).unwrap_or_default();
+        for ((ticket, _), answer) in group.into_iter().zip(answers) {
+            ticket.answer(answer);
+        }
+        let _ = TELLING.try_with(|telling| telling.set(before));
+    }
+
+    /// Whether this thread leads and is telling somebody.
+    fn is_telling(&self) -> bool {
+        TELLING.try_with(Cell::get).is_ok_and(|telling| telling == self.name())
+    }
+
+    /// Where it lies, which is another place for every queue.
+    fn name(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     fn let_in(&self, queue: &Queue<W>) {
         if queue.outside > 0 {
             self.room.notify_all();
         }
-    }
-}
-
-fn answer<W: Writer>(group: Group<W>, answers: impl Iterator<Item = W::Answer>) {
-    for ((ticket, _), answer) in group.into_iter().zip(answers) {
-        ticket.answer(answer);
     }
 }
 

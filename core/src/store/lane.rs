@@ -1,6 +1,7 @@
 //! Threads for calls that must not wait where they are made. They are started when first needed and end with the store.
 
 use super::Store;
+use crate::harness::sabotaged;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,9 @@ impl Lane {
     fn work(&self, store: &Arc<Store>) {
         let mut inner = self.lock();
         loop {
+            if inner.stopped && sabotaged("forget-at-closing") {
+                return;
+            }
             if let Some(job) = inner.jobs.pop_front() {
                 drop(inner);
                 // Whoever gave the job has its own answer to a panic.

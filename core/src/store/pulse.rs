@@ -1,9 +1,9 @@
 //! Tells who waits for it that somebody has committed, in this process or in another.
 
 use super::{Store, lane};
-use crate::harness;
-use crate::sync::{Condvar, Mutex, MutexGuard};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::harness::{self, sabotaged};
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, fence};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -132,7 +132,9 @@ fn watch(store: &Weak<Store>) {
             return;
         }
         drop(inner);
-        pulse.beat(Some(store.stamp()));
+        if !sabotaged("no-foreign-wake") {
+            pulse.beat(Some(store.stamp()));
+        }
         drop(store);
         std::thread::sleep(EVERY);
     }

@@ -4,6 +4,7 @@ use super::{Store, codec, past};
 use crate::change::Change;
 use crate::engine::{Cursor, Head, LogRow, Reads, ScopeId};
 use crate::error::shorten;
+use crate::harness::sabotaged;
 use crate::key::Pattern;
 use crate::{Error, ErrorKind, Result, limits};
 use std::ops::ControlFlow;
@@ -47,7 +48,8 @@ impl Store {
                     return Ok(ControlFlow::Break(()));
                 }
                 if let Some(row) = row {
-                    let change = change(reads, row, watched.since)?;
+                    let mut change = change(reads, row, watched.since)?;
+                    change.ends_commit = sabotaged("commit-told-in-parts");
                     bytes += change.footprint();
                     tail.changes.push(change);
                 }
@@ -83,9 +85,16 @@ impl Store {
     /// The row at which a named watch stands.
     pub(crate) fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>> {
         let mut found = None;
-        self.engine.read(&mut |reads| {
+        self.engine.snapshot(&mut |reads| {
             found = reads.cursor(scope, name)?;
-            Ok(())
+            // What has been damaged would miss changes without a word.
+            match found.map(|at| misplaced(reads, at)).transpose()?.flatten() {
+                Some(why) => Err(Error::corrupt(format!(
+                    "the watch {} {why}; forget it and watch from a version that you know",
+                    shorten(name)
+                ))),
+                None => Ok(()),
+            }
         })?;
         Ok(found)
     }
@@ -113,6 +122,9 @@ impl Store {
 
     /// Keeps where a named watch stands.
     pub(crate) fn move_cursor(&self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        if sabotaged("save-nothing") {
+            return Ok(());
+        }
         self.engine.write(&mut |writes| writes.move_cursor(scope, name, at)).map(drop)
     }
 
@@ -125,6 +137,20 @@ impl Store {
         })?;
         Ok(dropped)
     }
+}
+
+/// What is wrong with where a named watch stands, if anything is.
+pub(super) fn misplaced(reads: &dyn Reads, at: Head) -> Result<Option<String>> {
+    let newest = reads.head()?;
+    if at.seq < 0 || at.version < 0 {
+        return Ok(Some("stands before the first commit".into()));
+    }
+    if at.seq > newest.seq || at.version > newest.version {
+        return Ok(Some(format!("stands at version {}, after the newest commit", at.version)));
+    }
+    // Its row may not be there any more.
+    let row = reads.at_or_before(at.seq)?.filter(|row| row.seq == at.seq && row.version != at.version);
+    Ok(row.map(|row| format!("stands at version {}, but its row in the log is of version {}", at.version, row.version)))
 }
 
 /// The newest row whose version is at most `version`: versions grow with the numbers of rows, so halves are enough.
@@ -151,7 +177,8 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
     let value = past::value(row)?;
     let (mut old, mut is_there) = (None, row.prev == 0);
     if !is_there {
-        is_there = reads.row(row.prev, &mut |before| {
+        let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
+        is_there = reads.row(before, &mut |before| {
             old = past::value(before)?;
             Ok(())
         })?;

@@ -7,6 +7,8 @@ package.cpath = root .. "/build/lua/" .. _VERSION:match("%d+%.%d+") .. "/?.so;" 
 local State = require "llmspell_state"
 local unpack = table.unpack or unpack
 io.stdout:setvbuf("full")
+--- Changes that a watch takes at a time.
+local FOLLOWED = 40
 
 --- One write a line: what was told before the process dies is told whole.
 local function say(line)
@@ -70,6 +72,16 @@ end
 function DO.delete(own, key) return own:delete(key) and 1 or 0 end
 function DO.clear(own, pattern) return own:clear(pattern) end
 function DO.child(own, inner, key, tag) return own:scope(inner):set(key, filled(tag, "0")) end
+
+function DO.follow(own)
+  local watch = own:watch { since = 0, name = "w" }
+  for _ = 1, FOLLOWED do
+    if watch:next(0) == nil then break end
+  end
+  watch:save()
+  watch:close()
+  return own:named_watches().w
+end
 
 function DO.reopen()
   state:close()

@@ -17,6 +17,9 @@ from typing import Any
 
 from llmspell_state import Scope, State, Transaction
 
+FOLLOWED = 40
+"""Changes that a watch takes at a time."""
+
 
 def say(*words: object) -> None:
     # One write a line: what was told before the process dies is told whole.
@@ -82,6 +85,14 @@ class Worker:
 
     def child(self, own: Scope, name: str, key: str, tag: str) -> object:
         return own.scope(name).set(key, filled(tag, "0"))
+
+    def follow(self, own: Scope) -> object:
+        with own.watch("*", 0, "w") as watch:
+            for _ in range(FOLLOWED):
+                if watch.next(0) is None:
+                    break
+            watch.save()
+        return own.named_watches()["w"]
 
     def reopen(self, _: Scope) -> object:
         self.state.close()

@@ -1,11 +1,12 @@
 //! Runs the cases of `tests/spec`.
 
 use crate::forms::{Known, same};
-use crate::verbs::Target;
+use crate::surface::Target;
 use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, View, Watch};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
+use tokio::runtime::{Builder, Runtime};
 
 /// How this runner is called in `skip_in`.
 const RUNNER: &str = "rust";
@@ -53,6 +54,8 @@ pub(crate) struct Run<'v> {
     pub(crate) handles: HashMap<String, Handle>,
     /// Which time round the innermost `transact` is.
     pub(crate) round: u32,
+    /// Where calls are awaited; without it they are waited for.
+    pub(crate) runtime: Option<Runtime>,
 }
 
 /// A step, taken apart and checked against the vocabulary.
@@ -153,11 +156,10 @@ impl Run<'_> {
             Some(Handle::State(state)) => Target::Scope((**state).clone()),
             Some(Handle::Scope(scope)) => Target::Scope(scope.clone()),
             Some(Handle::Transaction(transaction)) => Target::Transaction(transaction.clone()),
-            Some(Handle::View(view)) => Target::View(view.clone()),
             _ => return wrong(format!("no handle '{name}' for '{}'", step.verb)),
         };
         for scope in step.members.get("in").and_then(Value::as_array).into_iter().flatten() {
-            target = target.scope(scope.as_str().unwrap_or_default())?;
+            target = self.down(target, scope.as_str().unwrap_or_default())?;
         }
         Ok(target)
     }
@@ -180,15 +182,17 @@ fn fits(verb: &str, expected: &Value, answer: &Value) -> bool {
     }
 }
 
-/// Runs a case once, in memory or on a file in a fresh directory.
-fn run(vocabulary: &Value, case: &Value, on_file: bool) -> Result<(), String> {
+/// Runs a case once, in memory or on a file in a fresh directory, with calls that wait or that are awaited.
+fn run(vocabulary: &Value, case: &Value, on_file: bool, awaited: bool) -> Result<(), String> {
     let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
     let mut settings = case["config"].as_object().cloned().unwrap_or_default();
     if on_file {
         settings.insert("persistence_path".into(), directory.path().join("store.db").to_string_lossy().into());
     }
     let known = Known { directory: directory.path().to_owned(), ..Known::default() };
-    let mut run = Run { vocabulary, known, settings, handles: HashMap::new(), round: 1 };
+    let runtime =
+        awaited.then(|| Builder::new_current_thread().enable_time().build()).transpose().map_err(|e| e.to_string())?;
+    let mut run = Run { vocabulary, known, settings, handles: HashMap::new(), round: 1, runtime };
     let outcome = run.open(&Value::Null).and_then(|state| {
         run.handles.insert("state".into(), Handle::State(state));
         run.steps(&case["steps"])
@@ -224,11 +228,14 @@ pub fn run_file(name: &str) {
             continue;
         }
         let stores: &[bool] = if case["needs"] == "file" { &[true] } else { &[false, true] };
-        let wrong: Vec<String> = stores
-            .iter()
-            .filter_map(|on_file| Some((on_file, run(&vocabulary, case, *on_file).err()?)))
-            .map(|(on_file, why)| format!("{} ({}): {why}", case["name"], if *on_file { "file" } else { "memory" }))
-            .collect();
+        let mut wrong = Vec::new();
+        for (on_file, awaited) in stores.iter().flat_map(|on_file| [(*on_file, false), (*on_file, true)]) {
+            if let Err(why) = run(&vocabulary, case, on_file, awaited) {
+                let (place, calls) =
+                    (if on_file { "file" } else { "memory" }, if awaited { "awaited" } else { "waited for" });
+                wrong.push(format!("{} ({place}, {calls}): {why}", case["name"]));
+            }
+        }
         if wrong.is_empty() { passed += 1 } else { failed.extend(wrong) }
     }
     println!("contract: {passed} cases passed of {name}, {skipped} skipped");

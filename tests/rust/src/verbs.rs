@@ -1,68 +1,34 @@
 //! The verbs of the contract, each a call of the core.
 
-use crate::contract::{Answer, Failure, Handle, Run, Step, is_conflict, wrong};
+use crate::contract::{Answer, Failure, Handle, Run, Step, wrong};
 use crate::forms::{end, missing};
+use crate::past;
+use crate::surface::{Said, Target, on, pair};
 use llmspell_state_persistence::{
-    Difference, Document, Entry, Moment, Number, Origin, Scope, Select, Transaction, Undo, View, WatchOptions, limits,
+    Document, Entry, ErrorKind, Number, Result, Retry, Scope, Select, WatchOptions, limits,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-const PAST: &[&str] = &["as_run", "history", "revision", "at", "diff", "revert", "revert_to", "undo"];
-
-/// What has the data operations.
-#[derive(Clone)]
-pub(crate) enum Target {
-    Scope(Scope),
-    Transaction(Transaction),
-    View(View),
+/// The arguments of a step, its own to hand over.
+struct Arguments {
+    values: Vec<Value>,
+    select: Select,
+    version: Option<u64>,
 }
 
-/// The same call on whichever it is; what changes something is not asked of a view.
-macro_rules! on {
-    ($target:expr, $handle:ident => $call:expr) => {
-        match $target {
-            Target::Scope($handle) => $call,
-            Target::Transaction($handle) => $call,
-            Target::View(_) => return wrong("a view changes nothing"),
-        }
-    };
-}
-
-/// The same question to whichever it is.
-macro_rules! ask {
-    ($target:expr, $handle:ident => $call:expr) => {
-        match $target {
-            Target::Scope($handle) => $call,
-            Target::Transaction($handle) => $call,
-            Target::View($handle) => $call,
-        }
-    };
-}
-
-/// What a write says: a version, or within a transaction nothing.
-trait Said {
-    fn said(self) -> Value;
-}
-impl Said for u64 {
-    fn said(self) -> Value {
-        self.into()
+impl Arguments {
+    fn key(&self) -> &str {
+        self.values.first().and_then(Value::as_str).unwrap_or_default()
     }
-}
-impl Said for () {
-    fn said(self) -> Value {
-        missing()
-    }
-}
 
-impl Target {
-    pub(crate) fn scope(&self, name: &str) -> Result<Self, Failure> {
-        Ok(match self {
-            Self::Scope(scope) => Self::Scope(scope.scope(name)?),
-            Self::Transaction(transaction) => Self::Transaction(transaction.scope(name)?),
-            Self::View(view) => Self::View(view.scope(name)?),
-        })
+    fn pattern(&self) -> &str {
+        if self.values.is_empty() { "*" } else { self.key() }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.values[0].as_object().into_iter().flatten()
     }
 }
 
@@ -81,6 +47,9 @@ impl Run<'_> {
             "next_change" | "changes" | "save_watch" | "close_watch" => return self.watching(step),
             _ => {}
         }
+        if let Some(Handle::View(view)) = step.text("on").and_then(|name| self.handles.get(name)) {
+            return self.viewing(step, &view.clone());
+        }
         let target = self.target(step)?;
         let expand = |value: &Value| self.known.expand(value).map_err(Failure::Wrong);
         let option = |name: &str| step.members.get(name).map(expand).transpose();
@@ -89,132 +58,159 @@ impl Run<'_> {
             "transact" => vec![],
             _ => step.arguments.iter().map(|value| expand(value)).collect::<Result<Vec<_>, _>>()?,
         };
-        let key = arguments.first().and_then(Value::as_str).unwrap_or_default();
-        let pattern = if step.arguments.is_empty() { "*" } else { key };
         let version = option("if_version")?.map(|version| version.as_u64().unwrap_or(u64::MAX));
-        let value = |index: usize| &arguments[index];
+        let pattern = arguments.first().and_then(Value::as_str).filter(|_| !step.arguments.is_empty());
+        let it = Arguments { select: select(step, pattern.unwrap_or("*")), values: arguments, version };
         Ok(match step.verb {
-            "get" => ask!(&target, t => t.get(key))?.or(option("default")?).unwrap_or_else(missing),
-            "entry" => ask!(&target, t => t.entry(key))?.map_or_else(missing, |entry| entry_value(&entry)),
-            "exists" => ask!(&target, t => t.exists(key))?.into(),
+            "get" => match on!(self, &target, t => t.get(it.key()))? {
+                value if value == missing() => option("default")?.unwrap_or(value),
+                value => value,
+            },
+            "entry" => on!(self, &target, t => t.entry(it.key()), c => c.entry(it.key()))?,
+            "exists" => on!(self, &target, t => t.exists(it.key()))?,
             "get_many" => {
-                let keys: Vec<&str> = value(0).as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                let found = ask!(&target, t => t.get_many(&keys))?;
-                keys.iter().zip(found).filter_map(|(key, entry)| Some(((*key).to_owned(), entry?.value()))).collect()
+                let keys: Vec<String> = it.values[0]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|key| Some(key.as_str()?.to_owned()))
+                    .collect();
+                let wanted = keys.clone();
+                let mut found = on!(self, &target, t => t.get_many(&wanted))?;
+                let entries = found.as_array_mut().into_iter().flatten();
+                let there = keys.into_iter().zip(entries).filter(|(_, entry)| **entry != missing());
+                there.map(|(key, entry)| (key, entry["value"].take())).collect()
             }
-            "set" => match version {
-                Some(version) => on!(&target, t => t.set_if(key, value(1), version)?.said()),
-                None => on!(&target, t => t.set(key, value(1))?.said()),
+            "set" => match it.version {
+                Some(version) => {
+                    on!(self, &target, t => t.set_if(it.key(), &it.values[1], version), c => c.set_if(it.key(), &it.values[1], version))?
+                }
+                None => on!(self, &target, t => t.set(it.key(), &it.values[1]), c => c.set(it.key(), &it.values[1]))?,
             },
-            "set_many" => {
-                let pairs = || value(0).as_object().into_iter().flatten();
-                on!(&target, t => t.set_many(pairs())?.said())
-            }
-            "delete" => match version {
-                Some(version) => on!(&target, t => t.delete_if(key, version))?,
-                None => on!(&target, t => t.delete(key))?,
-            }
-            .into(),
-            "clear" => on!(&target, t => t.clear(pattern))?.into(),
-            "count" => ask!(&target, t => t.count(pattern))?.into(),
-            "keys" => ask!(&target, t => t.keys(select(step, pattern)))?
-                .map(|key| Ok(Value::from(key?)))
-                .collect::<Answer>()?,
-            "items" => ask!(&target, t => t.items(select(step, pattern)))?.map(pair).collect::<Answer>()?,
-            "increment" => match on!(&target, t => t.increment(key, by(arguments.get(1)))?) {
-                Number::Int(sum) => sum.into(),
-                Number::Float(sum) => sum.into(),
+            "set_many" => on!(self, &target, t => t.set_many(it.pairs()), c => c.set_many(it.pairs()))?,
+            "delete" => match it.version {
+                Some(version) => {
+                    on!(self, &target, t => t.delete_if(it.key(), version), c => c.delete_if(it.key(), version))?
+                }
+                None => on!(self, &target, t => t.delete(it.key()), c => c.delete(it.key()))?,
             },
-            "append" => on!(&target, t => t.append(key, value(1)))?.into(),
-            "merge" => on!(&target, t => t.merge(key, value(1)))?.to_value(),
-            "modify" => {
-                let function = value(1);
-                let default = option("default")?;
-                let most = on!(&target, t => t.max_value_bytes());
-                let root = self.handles.get("state");
-                let mut calls = 0;
-                on!(&target, t => t.modify(key, |entry| {
-                    calls += 1;
-                    if let (1, "race", Some(Handle::State(state))) = (calls, function[0].as_str().unwrap_or_default(), root) {
-                        state.increment(key, 100)?;
-                    }
-                    let old = entry.map(|entry| entry.value()).or_else(|| default.clone());
-                    Ok::<_, Failure>(Document::from_value(&modified(function, old)?, most)?)
-                }))?
-                .value()
+            "clear" => on!(self, &target, t => t.clear(it.pattern()), c => c.clear(it.pattern()))?,
+            "count" => on!(self, &target, t => t.count(it.pattern()))?,
+            "keys" => {
+                on!(self, &target, t => t.keys(it.select.clone()).and_then(Iterator::collect::<Result<Vec<String>>>))?
             }
-            _ => return self.make(step, target, key, arguments.get(1)),
+            "items" => {
+                on!(self, &target, t => t.items(it.select.clone()).and_then(Iterator::collect::<Result<Vec<_>>>))?
+            }
+            "increment" => {
+                on!(self, &target, t => t.increment(it.key(), by(it.values.get(1))), c => c.increment(it.key(), by(it.values.get(1))))?
+            }
+            "append" => {
+                on!(self, &target, t => t.append(it.key(), &it.values[1]), c => c.append(it.key(), &it.values[1]))?
+            }
+            "merge" => {
+                on!(self, &target, t => t.merge(it.key(), &it.values[1]), c => c.merge(it.key(), &it.values[1]))?
+            }
+            "modify" => self.modify(&target, &it, option("default")?.as_ref())?,
+            _ => return self.make(step, target, &it),
         })
     }
 
+    fn modify(&self, target: &Target, it: &Arguments, default: Option<&Value>) -> Answer {
+        let function = &it.values[1];
+        let root = self.handles.get("state");
+        let mut calls = 0;
+        let mut new = |entry: Option<&Arc<Entry>>, most| {
+            calls += 1;
+            if let (1, "race", Some(Handle::State(state))) = (calls, function[0].as_str().unwrap_or_default(), root) {
+                state.increment(it.key(), 100)?;
+            }
+            let old = entry.map(|entry| entry.value()).or_else(|| default.cloned());
+            Ok::<_, Failure>(Document::from_value(&modified(function, old)?, most)?)
+        };
+        let entry = match (&self.runtime, target) {
+            (None, Target::Scope(scope)) => scope.modify(it.key(), |entry| new(entry, scope.max_value_bytes()))?,
+            (_, Target::Transaction(transaction)) => {
+                transaction.modify(it.key(), |entry| new(entry, transaction.max_value_bytes()))?
+            }
+            // As whoever may not wait does it.
+            (Some(runtime), Target::Scope(scope)) => runtime.block_on(async {
+                let mut retry = Retry::new(limits::ATTEMPTS);
+                loop {
+                    let entry = scope.calls().entry(it.key())?.await?;
+                    let version = entry.as_ref().map_or(0, |entry| entry.version());
+                    let new = new(entry.as_ref(), scope.max_value_bytes())?;
+                    match scope.calls().swap(it.key(), new, version)?.await {
+                        Err(error) if error.kind() == ErrorKind::Conflict && retry.pause().is_some() => {}
+                        done => return done.map_err(Failure::Store),
+                    }
+                }
+            })?,
+        };
+        Ok(entry.value())
+    }
+
     /// The verbs that make handles or end them.
-    fn make(&mut self, step: &Step<'_>, target: Target, key: &str, pattern: Option<&Value>) -> Answer {
+    fn make(&mut self, step: &Step<'_>, target: Target, it: &Arguments) -> Answer {
+        let key = it.key();
         Ok(match step.verb {
             "scopes" => match &target {
-                Target::Scope(scope) => scope.scopes()?.into(),
-                _ => return wrong("scopes is asked of scopes"),
+                Target::Scope(scope) => self.ask(scope, Scope::scopes)?.said(),
+                Target::Transaction(_) => return wrong("scopes is not asked of a transaction"),
             },
             "scope" => {
-                let handle = match target.scope(key)? {
+                let handle = match self.down(target, key)? {
                     Target::Scope(scope) => Handle::Scope(scope),
                     Target::Transaction(transaction) => Handle::Transaction(transaction),
-                    Target::View(view) => Handle::View(view),
                 };
                 self.name(step, handle)
             }
             "begin" => match &target {
                 Target::Scope(scope) => {
-                    let transaction = scope.transaction()?;
+                    let transaction = self.begin(scope)?;
                     self.name(step, Handle::Transaction(transaction))
                 }
-                _ => return wrong("only scopes begin transactions"),
+                Target::Transaction(_) => return wrong("a transaction does not begin another"),
             },
             "commit" | "rollback" => match (&target, step.verb) {
-                (Target::Transaction(transaction), "commit") => transaction.commit()?.said(),
+                (Target::Transaction(transaction), "commit") => self.commit(transaction)?.said(),
                 (Target::Transaction(transaction), _) => transaction.rollback()?.said(),
                 _ => return wrong(format!("'{}' is for transactions", step.verb)),
             },
             "transact" => match target {
                 Target::Scope(scope) => self.transact(step, &scope)?,
-                _ => return wrong("only scopes transact"),
+                Target::Transaction(_) => return wrong("a transaction does not transact"),
             },
             "iterate" => {
-                let pattern = pattern.and_then(Value::as_str).unwrap_or("*");
+                let pattern = it.values.get(1).and_then(Value::as_str).unwrap_or("*");
                 let handle = match key {
-                    "keys" => Handle::Keys(ask!(&target, t => t.keys(select(step, pattern)))?),
-                    "items" => Handle::Items(ask!(&target, t => t.items(select(step, pattern)))?),
+                    "keys" => Handle::Keys(match &target {
+                        Target::Scope(scope) => scope.keys(select(step, pattern))?,
+                        Target::Transaction(transaction) => transaction.keys(select(step, pattern))?,
+                    }),
+                    "items" => Handle::Items(match &target {
+                        Target::Scope(scope) => scope.items(select(step, pattern))?,
+                        Target::Transaction(transaction) => transaction.items(select(step, pattern))?,
+                    }),
                     _ => return wrong(format!("no iterator over '{key}'")),
                 };
                 self.name(step, handle)
             }
             "watch" | "named_watches" | "forget_watch" => match target {
                 Target::Scope(scope) => self.watch(step, &scope, key)?,
-                _ => return wrong("only scopes watch"),
+                Target::Transaction(_) => return wrong("a transaction does not watch"),
             },
-            _ if PAST.contains(&step.verb) => match target {
+            verb if past::VERBS.contains(&verb) => match target {
                 Target::Scope(scope) => self.past(step, &scope, key)?,
-                _ => return wrong("only scopes have a past"),
+                Target::Transaction(_) => return wrong("a transaction has no past"),
             },
             verb => return wrong(format!("no verb '{verb}'")),
         })
     }
 
-    fn name(&mut self, step: &Step<'_>, handle: Handle) -> Value {
+    pub(crate) fn name(&mut self, step: &Step<'_>, handle: Handle) -> Value {
         self.handles.insert(step.text("as").unwrap_or("_").to_owned(), handle);
         missing()
-    }
-
-    fn transact(&mut self, step: &Step<'_>, scope: &Scope) -> Answer {
-        let attempts = step.members.get("attempts").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        let name = step.text("as").unwrap_or("_").to_owned();
-        let outer = std::mem::take(&mut self.round);
-        let outcome = scope.transact_with(attempts.unwrap_or(limits::ATTEMPTS), is_conflict, |transaction| {
-            self.round += 1;
-            self.handles.insert(name.clone(), Handle::Transaction(transaction.clone()));
-            self.steps(step.arguments[0])
-        });
-        self.round = outer;
-        outcome
     }
 
     fn opening(&mut self, step: &Step<'_>) -> Answer {
@@ -239,7 +235,8 @@ impl Run<'_> {
         let Some(Handle::State(state)) = self.handles.get(name) else {
             return wrong(format!("no store '{name}' to verify"));
         };
-        let found = state.verify()?;
+        let whole = state.clone();
+        let found = self.ask(state, move |_| whole.verify())?;
         Ok(json!({
             "ok": found.is_ok(),
             "version": found.version,
@@ -254,7 +251,7 @@ impl Run<'_> {
         let mut next: Box<dyn FnMut() -> Option<Answer>> =
             match step.text("on").and_then(|name| self.handles.get_mut(name)) {
                 Some(Handle::Keys(keys)) => Box::new(|| keys.next().map(|key| Ok(key?.into()))),
-                Some(Handle::Items(items)) => Box::new(|| items.next().map(pair)),
+                Some(Handle::Items(items)) => Box::new(|| items.next().map(|item| Ok(pair(item?)))),
                 _ => return wrong(format!("'{}' is for iterators", step.verb)),
             };
         if step.verb == "rest" { std::iter::from_fn(next).collect() } else { next().unwrap_or_else(|| Ok(end())) }
@@ -262,74 +259,20 @@ impl Run<'_> {
 
     fn watch(&mut self, step: &Step<'_>, scope: &Scope, text: &str) -> Answer {
         Ok(match step.verb {
-            "named_watches" => {
-                scope.named_watches()?.into_iter().map(|watch| (watch.name, Value::from(watch.version))).collect()
+            "named_watches" => self.ask(scope, Scope::named_watches)?.said(),
+            "forget_watch" => {
+                let name = text.to_owned();
+                self.ask(scope, move |scope| scope.forget_watch(&name))?.said()
             }
-            "forget_watch" => scope.forget_watch(text)?.into(),
             _ => {
                 let since = step.members.get("since").map(|since| self.known.expand(since).map_err(Failure::Wrong));
-                let watch = scope.watch(WatchOptions {
+                let options = WatchOptions {
                     pattern: Some(text.to_owned()).filter(|_| !step.arguments.is_empty()),
                     since: since.transpose()?.and_then(|since| since.as_u64()),
                     name: step.text("name").map(str::to_owned),
-                })?;
+                };
+                let watch = self.ask(scope, move |scope| scope.watch(options))?;
                 self.name(step, Handle::Watch(watch))
-            }
-        })
-    }
-
-    /// The verbs of history.
-    fn past(&mut self, step: &Step<'_>, scope: &Scope, key: &str) -> Answer {
-        let expanded = |value: &Value| self.known.expand(value).map_err(Failure::Wrong);
-        let option = |name: &str| step.members.get(name).map(expanded).transpose();
-        let text = |name: &str| Ok::<_, Failure>(option(name)?.and_then(|text| text.as_str().map(str::to_owned)));
-        let version = |index: usize| {
-            let given = step.arguments.get(index).map(|given| expanded(given)).transpose()?;
-            Ok::<_, Failure>(given.and_then(|version| version.as_u64()))
-        };
-        let pattern = text("pattern")?.unwrap_or_else(|| "*".into());
-        Ok(match step.verb {
-            "as_run" => {
-                let origin = Origin { actor: text("actor")?, run: text("run")?, reason: text("reason")? };
-                let handle = Handle::Scope(scope.as_run(origin)?);
-                self.name(step, handle)
-            }
-            "history" => {
-                let limit = step.members.get("limit").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-                let told = scope.history(key, limit)?.into_iter();
-                told.map(|revision| json!([revision.operation.name(), of_change(revision.value.as_ref())])).collect()
-            }
-            "revision" => {
-                let at = version(1)?.and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
-                let revision = scope.history(key, None)?.into_iter().nth(at);
-                let Some(revision) = revision else { return wrong(format!("{key} has no revision {at}")) };
-                json!({
-                    "operation": revision.operation.name(),
-                    "value": of_change(revision.value.as_ref()),
-                    "version": revision.version,
-                    "time": revision.time_ms,
-                    "actor": revision.origin.actor.map_or_else(missing, Value::from),
-                    "run": revision.origin.run.map_or_else(missing, Value::from),
-                    "reason": revision.origin.reason.map_or_else(missing, Value::from),
-                })
-            }
-            "at" => {
-                let view = scope.at(version(0)?.unwrap_or_default())?;
-                self.name(step, Handle::View(view))
-            }
-            "diff" => scope
-                .diff(version(0)?.unwrap_or_default(), version(1)?.map(Moment::Version), &pattern)?
-                .map(|difference| {
-                    let Difference { key, from, to } = difference?;
-                    Ok(json!([key, of_change(from.as_ref()), of_change(to.as_ref())]))
-                })
-                .collect::<Answer>()?,
-            "revert" => scope.revert(key, version(1)?.unwrap_or_default())?.into(),
-            "revert_to" => scope.revert_to(version(0)?.unwrap_or_default(), &pattern)?.into(),
-            _ => {
-                let since = option("since")?.and_then(|since| since.as_u64()).unwrap_or_default();
-                let done = scope.undo(Undo { actor: text("actor")?, run: text("run")?, since })?;
-                json!({"keys": done.keys, "refused": done.refused})
             }
         })
     }
@@ -341,7 +284,7 @@ impl Run<'_> {
             return wrong(format!("'{}' is for watches", step.verb));
         };
         Ok(match step.verb {
-            "changes" => std::iter::from_fn(|| watch.next_timeout(QUIET).transpose())
+            "changes" => std::iter::from_fn(|| self.next_change(watch, QUIET).transpose())
                 .map(|change| {
                     let change = change?;
                     let (value, old) = (of_change(change.value.as_ref()), of_change(change.old.as_ref()));
@@ -352,19 +295,17 @@ impl Run<'_> {
             "close_watch" => watch.close()?.said(),
             _ => {
                 let most = step.members.get("timeout").and_then(Value::as_u64).unwrap_or(10_000);
-                watch.next_timeout(Duration::from_millis(most))?.map_or_else(end, |change| {
-                    json!({
+                self.next_change(watch, Duration::from_millis(most))?.map_or_else(end, |change| {
+                    let value = json!({
                         "key": change.key,
                         "operation": change.operation.name(),
                         "value": of_change(change.value.as_ref()),
                         "old": of_change(change.old.as_ref()),
                         "version": change.version,
                         "time": change.time_ms,
-                        "actor": change.origin.actor.map_or_else(missing, Value::from),
-                        "run": change.origin.run.map_or_else(missing, Value::from),
-                        "reason": change.origin.reason.map_or_else(missing, Value::from),
                         "ends_commit": change.ends_commit,
-                    })
+                    });
+                    past::origin_value(change.origin, value)
                 })
             }
         })
@@ -379,7 +320,7 @@ impl Run<'_> {
     }
 }
 
-fn select(step: &Step<'_>, pattern: &str) -> Select {
+pub(crate) fn select(step: &Step<'_>, pattern: &str) -> Select {
     Select {
         pattern: Some(pattern.to_owned()),
         after: step.text("after").map(str::to_owned),
@@ -388,22 +329,7 @@ fn select(step: &Step<'_>, pattern: &str) -> Select {
     }
 }
 
-fn pair(item: llmspell_state_persistence::Result<(String, Arc<Entry>)>) -> Answer {
-    let (key, entry) = item?;
-    Ok(json!([key, entry.value()]))
-}
-
-fn entry_value(entry: &Entry) -> Value {
-    json!({
-        "value": entry.value(),
-        "version": entry.version(),
-        "created": entry.created_ms(),
-        "updated": entry.updated_ms(),
-        "expires": entry.expires_ms().map_or_else(missing, Value::from),
-    })
-}
-
-fn of_change(value: Option<&Document>) -> Value {
+pub(crate) fn of_change(value: Option<&Document>) -> Value {
     value.map_or_else(missing, Document::to_value)
 }
 

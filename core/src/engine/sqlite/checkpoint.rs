@@ -17,7 +17,7 @@ const MANY_FRAMES: i64 = 2_000;
 pub(super) const TOO_MANY_FRAMES: u32 = 8_000;
 
 /// How long a checkpoint that keeps writers out waits for those of other processes.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How far the log is moved, and how long it is, in frames.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ fn move_log(connection: &Connection, mode: Mode) -> Result<Progress> {
 }
 
 /// Starts the log over through the write connection, if other processes let it within a moment.
-pub(super) fn restart(connection: &Connection) -> Result<Progress> {
+fn restart(connection: &Connection) -> Result<Progress> {
     let patience = |wait| connection.busy_timeout(wait).map_err(|e| from_sqlite("moving the log into the database", e));
     patience(PATIENCE)?;
     let progress = move_log(connection, Mode::Restart);
@@ -72,6 +72,18 @@ pub(super) fn automatic(connection: &Connection, on: bool) {
 }
 
 impl Shared {
+    /// [`restart`], by whoever holds the write connection.
+    pub(super) fn restart(&self, connection: &Connection) -> Result<Progress> {
+        let _turns = self.sharing.as_ref().map(|sharing| sharing.turns.both()).transpose()?;
+        restart(connection)
+    }
+
+    /// [`empty`], by whoever holds the write connection.
+    pub(super) fn empty(&self, connection: &Connection) -> Result<bool> {
+        let _turns = self.sharing.as_ref().map(|sharing| sharing.turns.both()).transpose()?;
+        empty(connection)
+    }
+
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
     /// grows; when it has become long the rest is moved while nobody writes. A log that is not the store's any more is left
     /// alone.
@@ -84,12 +96,17 @@ impl Shared {
         }
         harness::point("checkpoint.begin");
         self.check_files()?;
+        let Some(turn) = sharing.turns.moving.take()? else {
+            // Another process is at it.
+            return Ok(Progress { log: 0, moved: 0 });
+        };
         let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
+        drop(turn);
         if progress.log < MANY_FRAMES {
             return Ok(progress);
         }
         let writer = self.lock_writer();
-        let progress = writer.connection.as_ref().map_or(Ok(progress), restart);
+        let progress = writer.connection.as_ref().map_or(Ok(progress), |connection| self.restart(connection));
         harness::point("checkpoint.done");
         progress
     }

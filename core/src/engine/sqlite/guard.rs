@@ -19,11 +19,15 @@ const OCCUPIED: Bytes = Bytes { start: 0x4000_0200, len: 1 };
 /// The byte of the wal-index that every user of it holds a shared lock on.
 const WAL_INDEX_USED: Bytes = Bytes { start: 128, len: 1 };
 
-#[derive(Clone, Copy)]
-struct Bytes {
-    start: libc::off_t,
-    len: libc::off_t,
+/// A part of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes {
+    pub(super) start: libc::off_t,
+    pub(super) len: libc::off_t,
 }
+
+/// Whether the system has locks that belong to descriptors.
+pub(super) const HAS_OWN_LOCKS: bool = cfg!(target_os = "linux");
 
 /// The locks of one open store.
 #[derive(Debug)]
@@ -107,8 +111,13 @@ impl Guard {
     }
 }
 
+/// Lets go of bytes that this descriptor has locked.
+pub(super) fn unlock(file: &File, bytes: Bytes) -> io::Result<()> {
+    set_lock(file, bytes, Lock::None).map(drop)
+}
+
 /// Tries to lock bytes for this descriptor, for reading or for writing.
-fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
+pub(super) fn lock(file: &File, bytes: Bytes, for_writing: bool) -> io::Result<bool> {
     set_lock(file, bytes, if for_writing { Lock::Write } else { Lock::Read })
 }
 

@@ -12,17 +12,19 @@ mod pages;
 mod pool;
 mod schema;
 mod statements;
+mod turn;
 mod wal;
 mod write;
 
 use self::ballast::Ballast;
-use self::checkpoint::Checkpointer;
+use self::checkpoint::{Checkpointer, PATIENCE};
 use self::connect::{Role, connect, lay_out_pages, set_journal};
 use self::error::from_sqlite;
 use self::guard::Guard;
 use self::mark::Mark;
 use self::pool::Pool;
 use self::statements::View;
+use self::turn::{Held, Turn};
 use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
 use crate::interrupt::Waiting;
@@ -59,6 +61,31 @@ struct Sharing {
     readers: Pool,
     index: WalIndex,
     wal: Wal,
+    turns: Turns,
+}
+
+/// Of all processes, whose turn it is.
+struct Turns {
+    writing: Turn,
+    moving: Turn,
+}
+
+impl Turns {
+    fn of(path: &Path) -> Self {
+        Self { writing: Turn::of_writing(path), moving: Turn::of_moving(path) }
+    }
+
+    /// Both, if other processes let them be had within a moment: nobody may write while the log starts over.
+    fn both(&self) -> Result<[Held<'_>; 2]> {
+        Ok([wait_for(&self.writing, PATIENCE)?, wait_for(&self.moving, PATIENCE)?])
+    }
+}
+
+/// Waits for a turn at most so long.
+fn wait_for(turn: &Turn, patience: Duration) -> Result<Held<'_>> {
+    retry_busy(patience, || {
+        turn.take()?.ok_or_else(|| Error::new(ErrorKind::Busy, "other processes keep writing; try again later"))
+    })
 }
 
 struct Writer {
@@ -110,7 +137,8 @@ impl Sqlite {
         let ballast = path.map(Ballast::open).transpose()?;
         // On a full disk what space there is belongs to deletions.
         if leftovers && ballast.as_ref().is_none_or(Ballast::is_held) {
-            match checkpoint::empty(&connection) {
+            let turns = path.filter(|_| role == Role::Writer).map(Turns::of);
+            match turns.as_ref().map(Turns::both).transpose().and_then(|_turns| checkpoint::empty(&connection)) {
                 // Somebody has come meanwhile, or the log has to stay where it is.
                 Err(e) if !matches!(e.kind(), ErrorKind::Busy | ErrorKind::DiskFull) => return Err(e),
                 _ => {}
@@ -127,7 +155,7 @@ impl Sqlite {
                     set_journal(&reader, &reader_config, Role::Reader)?;
                     Ok(reader)
                 });
-                Some(Sharing { readers, index: WalIndex::map(path)?, wal: Wal::open(path)? })
+                Some(Sharing { readers, index: WalIndex::map(path)?, wal: Wal::open(path)?, turns: Turns::of(path) })
             }
         };
         let shared = Arc::new(Shared {
@@ -276,7 +304,7 @@ impl Shared {
         // A log that is not the store's any more is left alone; and on a full disk that of an exclusive store, of which opening
         // has recovered everything: the space is for deleting.
         let leave = self.sharing.is_none() && !self.has_room();
-        let empty = || if leave { Ok(false) } else { checkpoint::empty(&connection) };
+        let empty = || if leave { Ok(false) } else { self.empty(&connection) };
         let emptied = match self.check_files().and_then(|()| empty()) {
             Ok(emptied) => emptied && self.config.enable_wal,
             Err(_) if self.sharing.is_some() => false,
@@ -388,7 +416,7 @@ impl Engine for Sqlite {
                 if room && self.shared.sharing.is_some() && self.shared.check_files().is_ok() {
                     // An empty log cannot be mistaken for the log of a file that is copied here later. Readers in other
                     // processes may prevent it; then the last one to close does it.
-                    let emptied = checkpoint::empty(&connection).unwrap_or(false);
+                    let emptied = self.shared.empty(&connection).unwrap_or(false);
                     if let Some(mut mark) = mark.filter(|_| emptied && self.shared.config.sync_mode != SyncMode::Off) {
                         mark.all_safe();
                     }

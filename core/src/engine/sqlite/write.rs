@@ -4,7 +4,7 @@ use super::checkpoint;
 use super::error::{from_sqlite, is_busy};
 use super::statements::{Change, View};
 use super::wal::IndexHeader;
-use super::{Pause, Shared, Writer};
+use super::{Pause, Shared, Writer, wait_for};
 use crate::engine::{Head, Reads as _, WriteWork};
 use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, SyncMode, harness};
@@ -36,6 +36,8 @@ impl Shared {
     pub(super) fn write(&self, work: WriteWork<'_>) -> Result<(Option<u64>, u32)> {
         let mut writer = self.lock_writer();
         let writer = &mut *writer;
+        let patience = Duration::from_millis(self.config.busy_timeout_ms);
+        let _turn = self.sharing.as_ref().map(|sharing| wait_for(&sharing.turns.writing, patience)).transpose()?;
         self.connected(writer)?;
         let done = self.write_with(writer, work);
         if let Err(error) = &done
@@ -46,7 +48,7 @@ impl Shared {
             if let Some(connection) = &writer.connection {
                 // A log that starts over takes the next commits without growing. Not with the space that was kept back: a long
                 // log would take all of it for the database, and none were left for deleting.
-                let _ = checkpoint::restart(connection);
+                let _ = self.restart(connection);
             }
             ballast.release();
         }
@@ -108,7 +110,7 @@ impl Shared {
             && let Some(connection) = &writer.connection
         {
             // The commit stands whatever comes of this.
-            let _ = checkpoint::restart(connection);
+            let _ = self.restart(connection);
         }
         Ok((stamp, start.frames()))
     }

@@ -7,6 +7,7 @@ use crate::engine::{
 use crate::{Error, ErrorKind, Result};
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU64};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -50,9 +51,9 @@ struct Inner {
     fate: std::sync::Mutex<Fate>,
 }
 
-/// The log of one state.
+/// The log of one state, and where its named watches stand.
 #[derive(Clone, Default)]
-struct Rows(Vec<Row>);
+struct Rows(Vec<Row>, BTreeMap<(ScopeId, String), Head>);
 
 #[derive(Clone)]
 struct Row {
@@ -236,20 +237,28 @@ impl Reads for Rows {
         Ok(())
     }
 
-    fn changes(&self, _: i64, _: &dyn Fn(ScopeId, &str) -> bool, _: OnChange<'_>) -> Result<()> {
-        unasked()
+    fn changes(&self, seq: i64, wanted: &dyn Fn(ScopeId, &str) -> bool, each: OnChange<'_>) -> Result<()> {
+        for row in (seq + 1..).map_while(|seq| self.at(seq)) {
+            let at = Head { seq: row.seq, version: row.version };
+            if each(at, wanted(row.scope, row.key).then_some(&row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn at_or_before(&self, _: i64) -> Result<Option<Head>> {
-        unasked()
+    fn at_or_before(&self, seq: i64) -> Result<Option<Head>> {
+        let newest = self.head()?;
+        Ok(self.at(seq.min(newest.seq)).map(|row| Head { seq: row.seq, version: row.version }))
     }
 
-    fn cursors(&self, _: ScopeId) -> Result<Vec<Cursor>> {
-        unasked()
+    fn cursors(&self, scope: ScopeId) -> Result<Vec<Cursor>> {
+        let of_scope = self.1.iter().filter(|((of, _), _)| *of == scope);
+        Ok(of_scope.map(|((_, name), at)| Cursor { name: name.clone(), at: *at }).collect())
     }
 
-    fn cursor(&self, _: ScopeId, _: &str) -> Result<Option<Head>> {
-        unasked()
+    fn cursor(&self, scope: ScopeId, name: &str) -> Result<Option<Head>> {
+        Ok(self.1.get(&(scope, name.to_owned())).copied())
     }
 
     fn entries(&self, _: &Range, _: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
@@ -327,16 +336,23 @@ impl Writes for Change {
         unasked()
     }
 
-    fn add_cursor(&mut self, _: ScopeId, _: &str, _: Head) -> Result<()> {
-        unasked()
+    fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.wrote = true;
+        self.rows.1.entry((scope, name.to_owned())).or_insert(at);
+        Ok(())
     }
 
-    fn move_cursor(&mut self, _: ScopeId, _: &str, _: Head) -> Result<()> {
-        unasked()
+    fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
+        self.wrote = true;
+        if let Some(cursor) = self.rows.1.get_mut(&(scope, name.to_owned())).filter(|cursor| cursor.seq < at.seq) {
+            *cursor = at;
+        }
+        Ok(())
     }
 
-    fn drop_cursor(&mut self, _: ScopeId, _: &str) -> Result<bool> {
-        unasked()
+    fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool> {
+        self.wrote = true;
+        Ok(self.rows.1.remove(&(scope, name.to_owned())).is_some())
     }
 
     fn savepoint(&mut self) -> Result<()> {

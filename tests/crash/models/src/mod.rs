@@ -5,9 +5,11 @@
 //! orders there are. It fails by panicking.
 
 pub mod cache;
+pub mod pulse;
 pub mod queue;
 pub mod store;
 pub(crate) mod sync;
+pub mod watch;
 
 mod engine;
 

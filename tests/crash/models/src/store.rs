@@ -15,13 +15,13 @@ pub use super::engine::Sharing;
 
 /// An open store with its database.
 #[derive(Clone)]
-struct World {
+pub(super) struct World {
     shelf: Shelf,
-    state: Scope,
+    pub(super) state: Scope,
 }
 
 impl World {
-    fn new(sharing: Sharing) -> Self {
+    pub(super) fn new(sharing: Sharing) -> Self {
         let shelf = Shelf::new(sharing);
         // The smallest cache has one shard.
         let config = StateConfig { cache_size_mb: 1, ..StateConfig::default() };
@@ -30,12 +30,15 @@ impl World {
     }
 
     /// Starts a thread that works with this world.
-    fn spawn<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> loom::thread::JoinHandle<T> {
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> loom::thread::JoinHandle<T> {
         let world = self.clone();
         spawn(move || work(&world))
     }
 
-    fn set(&self, key: &str, value: i64) {
+    pub(super) fn set(&self, key: &str, value: i64) {
         self.state.set(key, value).expect("a set succeeds");
     }
 
@@ -44,12 +47,18 @@ impl World {
         self.state.set_many([("left", value), ("right", value)]).expect("a set succeeds");
     }
 
+    /// One more opening of the same store.
+    pub(super) fn open_again(&self) -> Scope {
+        let store = self.state.store().expect("it is open");
+        Scope::new(Arc::new(Session::new(Arc::clone(store), None)), ROOT, "", 0)
+    }
+
     fn get(&self, key: &str) -> Option<i64> {
         self.state.get(key).expect("a read succeeds").and_then(|value| value.as_i64())
     }
 
     /// Sets keys in one commit of another process.
-    fn set_elsewhere(&self, keys: &[&str], value: i64) {
+    pub(super) fn set_elsewhere(&self, keys: &[&str], value: i64) {
         let changes = keys.iter().map(|key| {
             let action = Action::set(Document::trusted(value.to_string()), false);
             Change::One { scope: ROOT, key: (*key).into(), action, if_version: None }

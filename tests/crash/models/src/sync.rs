@@ -1,6 +1,6 @@
 //! Loom's locks, with condition variables that can be made deaf.
 
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 use std::sync::atomic::Ordering;
 use std::sync::{LockResult, PoisonError};
@@ -13,6 +13,13 @@ macro_rules! own {
     };
 }
 pub(crate) use own;
+
+/// A fence, unless it is left out.
+pub(crate) fn fence(order: Ordering) {
+    if !super::sabotaged("no-fence") {
+        loom::sync::atomic::fence(order);
+    }
+}
 
 /// A condition variable. Planted bugs lose its wake-ups, as code does that forgets one.
 pub(crate) struct Condvar {

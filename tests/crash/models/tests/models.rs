@@ -2,7 +2,7 @@
 
 use models::models::cache::{Told, fill};
 use models::models::store::Sharing::{Shared, Solo};
-use models::models::{queue, store};
+use models::models::{pulse, queue, store, watch};
 
 /// The number of orders, for whoever adds them up.
 fn count(orders: u64) {
@@ -146,4 +146,64 @@ fn closing_answers_everybody_and_nothing_is_committed_afterwards() {
 #[should_panic(expected = "a commit after closing")]
 fn a_commit_after_closing_is_noticed() {
     store::close(Shared, Some("write-after-close"));
+}
+
+#[test]
+fn callers_that_left_are_answered_whoever_leads() {
+    count(queue::left(None));
+    count(queue::all_left(None));
+    count(queue::left_alone(None));
+}
+
+#[test]
+#[should_panic(expected = "who was answered and who asked")]
+fn requests_that_are_left_to_nobody_are_noticed() {
+    queue::all_left(Some("forget-to-lead"));
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_caller_that_waits_for_a_leader_that_nobody_wakes_is_noticed() {
+    queue::left(Some("forget-to-wake"));
+}
+
+#[test]
+fn a_panic_of_the_writer_leaves_no_caller_that_left_unanswered() {
+    count(queue::left_panic(None));
+}
+
+#[test]
+fn a_wait_never_sleeps_through_a_commit() {
+    count(pulse::commit(None));
+    count(pulse::forget(None));
+}
+
+#[test]
+#[should_panic(expected = "a wait slept through a commit")]
+fn a_commit_that_does_not_see_who_waits_is_noticed() {
+    pulse::commit(Some("no-fence"));
+}
+
+#[test]
+#[should_panic(expected = "a wait slept through a commit")]
+fn a_commit_that_changes_no_stamp_is_noticed() {
+    pulse::forget(Some("no-stamp"));
+}
+
+#[test]
+fn closing_the_store_wakes_whoever_waits() {
+    count(pulse::stop(None));
+}
+
+#[test]
+fn whoever_asks_a_watch_is_told() {
+    count(watch::commit(None));
+    count(watch::close(None));
+    count(watch::close_session(None));
+}
+
+#[test]
+#[should_panic(expected = "answers to one who asked")]
+fn a_watch_that_misses_a_commit_is_noticed() {
+    watch::commit(Some("no-stamp"));
 }

@@ -1,12 +1,15 @@
 //! The Rust worker of the storm; `workers/storm.py` tells what it reads and says. Besides, it knows `die POINT N` (kill this
-//! process at the Nth passing of a named point), and works with one thread for each slot.
+//! process at the Nth passing of a named point) and `posts N` (make calls without waiting for them, at most N at a time), and
+//! works with one thread for each slot.
 
 use llmspell_state_persistence::harness::{self, Event};
-use llmspell_state_persistence::{Document, Number, Result, Scope, State, StateConfig};
+use llmspell_state_persistence::{Document, Error, Number, Result, Scope, State, StateConfig, WatchOptions};
 use serde_json::{Map, Value, json};
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// One write a line: what was told before the process dies is told whole.
 fn say(line: &str) {
@@ -52,9 +55,117 @@ fn peek(path: &str) {
     }
 }
 
+/// Changes that a watch takes at a time.
+const FOLLOWED: usize = 40;
+
 struct Worker {
     state: State,
     config: StateConfig,
+    posts: Posts,
+}
+
+/// The calls of one slot that nobody waits for.
+#[derive(Clone)]
+struct Posts {
+    most: usize,
+    under_way: Arc<(Mutex<usize>, Condvar)>,
+    made: Arc<AtomicUsize>,
+}
+
+impl Posts {
+    fn new(most: usize) -> Self {
+        Self { most, under_way: Arc::default(), made: Arc::default() }
+    }
+
+    /// Waits until there are fewer than so many, or none.
+    fn wait(&self, most: usize) {
+        let under_way = self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |under_way: &mut usize| *under_way > 0 && *under_way >= most;
+        drop(self.under_way.1.wait_while(under_way, full).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the next operation is to be posted; some are not, so that both kinds come together.
+    fn is_next(&self) -> bool {
+        self.most > 0 && self.made.fetch_add(1, Ordering::Relaxed) % 4 != 3
+    }
+
+    /// What says the answer of a slot.
+    fn tell(&self, slot: &str) -> Tell {
+        let (posts, slot) = (self.clone(), slot.to_owned());
+        *posts.under_way.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Box::new(move |answer| {
+            match answer {
+                Ok(answer) => say(&format!("k {slot} {answer}")),
+                Err(error) => say(&failure(&error)),
+            }
+            *posts.under_way.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+            posts.under_way.1.notify_all();
+        })
+    }
+
+    /// After closing everybody has been answered.
+    fn check(&self) -> Result<()> {
+        let left = *self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if left == 0 { Ok(()) } else { Err(Error::invalid(format!("closing left {left} calls without an answer"))) }
+    }
+}
+
+type Tell = Box<dyn FnOnce(Result<String>) + Send>;
+
+fn failure(error: &Error) -> String {
+    format!("x {}: {}", error.kind(), error.message().replace('\n', " "))
+}
+
+/// Does one operation, or has it done, telling before and after.
+fn step(state: &State, posts: &Posts, slot: &str, operation: &str, words: &[&str]) -> Result<()> {
+    // Where a watch is kept does not stand in the queue of commits, and would be told before those that do.
+    posts.wait(if operation == "follow" { 0 } else { posts.most });
+    say(&format!("a {slot}"));
+    let name = format!("s{slot}");
+    if !posts.is_next() || !can_post(operation) {
+        say(&format!("k {slot} {}", operate(state, &name, operation, words)?));
+        return Ok(());
+    }
+    post(state, &name, operation, words, posts.tell(slot))
+}
+
+fn can_post(operation: &str) -> bool {
+    ["set", "many", "trim", "increment", "append", "merge", "delete", "clear", "child"].contains(&operation)
+}
+
+/// Has an operation done, of those that need no answer on the way.
+fn post(state: &State, name: &str, operation: &str, words: &[&str], tell: Tell) -> Result<()> {
+    let own: Scope = state.scope(name)?;
+    let shared = state.scope("shared")?;
+    match (operation, words) {
+        ("set", [key, tag, size]) => own.calls().set(key, filled(tag, size))?.then(|told| tell(told.map(int))),
+        ("many", [tag, size, keys @ ..]) => {
+            let pairs = keys.iter().map(|key| (key, filled(tag, size)));
+            own.calls().set_many(pairs)?.then(|told| tell(told.map(int)));
+        }
+        ("trim", [key, tag]) => {
+            let root = state.transaction()?;
+            root.scope("shared")?.set("list", json!([]))?;
+            root.scope(name)?.set(key, filled(tag, "0"))?;
+            root.commit_call()?.then(|told| tell(told.map(|_| "-".into())));
+        }
+        ("increment", [by]) => {
+            let by = by.parse::<i64>().unwrap_or(0);
+            shared.calls().increment("counter", by)?.then(|told| tell(told.map(number)));
+        }
+        ("append", [tag]) => shared.calls().append("list", json!(tag))?.then(|told| tell(told.map(int))),
+        ("merge", [member, tag]) => {
+            let patch = Value::Object(Map::from_iter([((*member).to_owned(), json!(tag))]));
+            shared.calls().merge("merged", patch)?.then(|told| tell(told.map(|_| "-".into())));
+        }
+        ("delete", [key]) => own.calls().delete(key)?.then(|told| tell(told.map(|there| int(u8::from(there))))),
+        ("clear", [pattern]) => own.calls().clear(pattern)?.then(|told| tell(told.map(int))),
+        ("child", [child, key, tag]) => {
+            own.scope(child)?.calls().set(key, filled(tag, "0"))?.then(|told| tell(told.map(int)));
+        }
+        _ => tell(Ok(format!("what is {operation} {words:?}?"))),
+    }
+    Ok(())
 }
 
 fn int(number: impl std::fmt::Display) -> String {
@@ -69,17 +180,21 @@ fn number(number: Number) -> String {
 }
 
 impl Worker {
-    fn open(config: StateConfig) -> Result<Self> {
-        Ok(Self { state: State::with_config(config.clone())?, config })
+    fn open(config: StateConfig, posts: Posts) -> Result<Self> {
+        Ok(Self { state: State::with_config(config.clone())?, config, posts })
     }
 
-    fn run(&mut self, slot: &str, operation: &str, words: &[&str]) -> Result<String> {
-        if operation == "reopen" {
-            self.state.close()?;
-            self.state = State::with_config(self.config.clone())?;
-            return Ok("-".into());
+    fn run(&mut self, slot: &str, operation: &str, words: &[&str]) -> Result<()> {
+        if operation != "reopen" {
+            return step(&self.state, &self.posts, slot, operation, words);
         }
-        operate(&self.state, &format!("s{slot}"), operation, words)
+        // With calls under way: each of them is made.
+        say(&format!("a {slot}"));
+        self.state.close()?;
+        self.posts.check()?;
+        self.state = State::with_config(self.config.clone())?;
+        say(&format!("k {slot} -"));
+        Ok(())
     }
 }
 
@@ -120,6 +235,16 @@ fn operate(state: &State, name: &str, operation: &str, words: &[&str]) -> Result
         ("delete", [key]) => int(u8::from(own.delete(key)?)),
         ("clear", [pattern]) => int(own.clear(pattern)?),
         ("child", [child, key, tag]) => int(own.scope(child)?.set(key, filled(tag, "0"))?),
+        ("follow", []) => {
+            let watch = own.watch(WatchOptions { since: Some(0), name: Some("w".into()), pattern: None })?;
+            for _ in 0..FOLLOWED {
+                if watch.next_timeout(Duration::ZERO)?.is_none() {
+                    break;
+                }
+            }
+            watch.save()?;
+            int(own.named_watches()?.first().map_or(0, |watch| watch.version))
+        }
         _ => format!("what is {operation} {words:?}?"),
     })
 }
@@ -138,7 +263,7 @@ fn parse(line: &str) -> Option<Line<'_>> {
 }
 
 fn work(script: &str) -> Result<()> {
-    let (mut settings, mut path, mut every) = (Map::new(), "", 0);
+    let (mut settings, mut path, mut every, mut most) = (Map::new(), "", 0, 0);
     let mut operations = Vec::new();
     for line in script.lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
@@ -147,12 +272,13 @@ fn work(script: &str) -> Result<()> {
                 settings.extend(pairs.iter().filter_map(|pair| setting(pair)));
             }
             ["peek", number] => every = number.parse().unwrap_or(0),
+            ["posts", number] => most = number.parse().unwrap_or(0),
             ["die", point, times] => die_at(point, times.parse().unwrap_or(1)),
             _ => operations.extend(parse(line)),
         }
     }
     settings.insert("persistence_path".into(), path.into());
-    let mut worker = Worker::open(StateConfig::from_options(settings)?)?;
+    let mut worker = Worker::open(StateConfig::from_options(settings)?, Posts::new(most))?;
     say("o");
     let mut slots: Vec<&str> = operations.iter().map(|(slot, ..)| *slot).collect();
     slots.sort_unstable();
@@ -160,28 +286,31 @@ fn work(script: &str) -> Result<()> {
     if slots.len() < 2 {
         for (number, (slot, operation, words)) in operations.iter().enumerate() {
             if every > 0 && number % every == 0 {
+                // Also in the middle of a commit of this process, whose locks that takes away.
                 peek(path);
             }
-            say(&format!("a {slot}"));
-            say(&format!("k {slot} {}", worker.run(slot, operation, words)?));
+            worker.run(slot, operation, words)?;
         }
+        worker.state.close()?;
+        worker.posts.check()?;
     } else {
         let (state, operations) = (&worker.state, &operations);
+        let posts: Vec<Posts> = slots.iter().map(|_| Posts::new(most)).collect();
         std::thread::scope(|threads| {
-            let each = |own| {
+            let each = |(own, posts)| {
                 threads.spawn(move || -> Result<()> {
                     for (slot, operation, words) in operations.iter().filter(|(slot, ..)| *slot == own) {
-                        say(&format!("a {slot}"));
-                        say(&format!("k {slot} {}", operate(state, &format!("s{slot}"), operation, words)?));
+                        step(state, posts, slot, operation, words)?;
                     }
                     Ok(())
                 })
             };
-            let running: Vec<_> = slots.into_iter().map(each).collect();
+            let running: Vec<_> = slots.into_iter().zip(&posts).map(each).collect();
             running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
         })?;
+        worker.state.close()?;
+        posts.iter().try_for_each(Posts::check)?;
     }
-    worker.state.close()?;
     say("e");
     Ok(())
 }
@@ -191,7 +320,7 @@ fn main() -> ExitCode {
     match work(&script) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("x {}: {}", error.kind(), error.message().replace('\n', " ")));
+            say(&failure(&error));
             ExitCode::FAILURE
         }
     }

@@ -3,10 +3,11 @@
 use super::journal::{self, Call, Journal, Record};
 use super::log::Log;
 use crate::{Context, Failure};
-use llmspell_state_persistence::{State, StateConfig, SyncMode};
+use llmspell_state_persistence::{Error, State, StateConfig, SyncMode};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// One worker.
@@ -36,6 +37,16 @@ impl Worker {
     pub fn value(&mut self) -> i64 {
         self.written += 1;
         (i64::from(self.id) << 24) + self.written
+    }
+
+    /// Makes a call, waiting in it or, half of the time, told by whoever made it.
+    pub fn make<T: Send + 'static>(&mut self, call: llmspell_state_persistence::Call<T>) -> Result<T, Error> {
+        if self.random.bool() {
+            return call.wait();
+        }
+        let (tell, told) = channel();
+        call.then(move |answer| drop(tell.send(answer)));
+        told.recv().map_err(|_| Error::invalid("a call that was not waited for has no answer"))?
     }
 
     /// One of several.

@@ -11,6 +11,7 @@ mod processes;
 mod removal;
 pub mod serial;
 mod storm;
+pub mod watch;
 
 use crate::Stage;
 
@@ -28,5 +29,6 @@ pub const ALL: &[Stage] = &[
     ext4::EXT4,
     linear::LINEAR,
     serial::SERIAL,
+    watch::WATCH,
     hosts::MODELS,
 ];

@@ -51,6 +51,7 @@ fn one(context: &Context, dir: &std::path::Path, part: u64, outcome: &mut Outcom
         settings: format!("sync_mode={sync}"),
         growth: 1,
         peek,
+        posts: if language == "rust" { 8 } else { 0 },
         die: None,
     };
     let lua = random.choice(["lua5.4", "lua5.3", "lua5.1", "luajit"]).unwrap_or("lua5.4");

@@ -2,14 +2,18 @@
 
 use crate::Failure;
 use fastrand::Rng;
-use llmspell_state_persistence::{State, StateConfig};
+use llmspell_state_persistence::{State, StateConfig, WatchOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that a store holds, by scope (the root has the empty name) and key.
 pub(super) type Contents = BTreeMap<(&'static str, String), Value>;
+
+/// A named watch of the root.
+pub(super) const WATCH: &str = "indexer";
 
 /// The scopes of these stores.
 pub(super) const SCOPES: [&str; 3] = ["", "inner", "other"];
@@ -21,6 +25,8 @@ pub(super) struct Base {
     pub(super) config: StateConfig,
     /// By version, the first being 0; what is stored after it.
     pub(super) history: Vec<Contents>,
+    /// The version up to which the watch [`WATCH`] is kept.
+    pub(super) kept: u64,
     /// What a failure calls it.
     pub(super) name: &'static str,
 }
@@ -96,10 +102,14 @@ fn base(dir: &Path, shape: &Shape, random: &mut Rng) -> Result<Base, Failure> {
     let mut state = State::with_config(config.clone())?;
     let mut contents = Contents::new();
     let mut history = vec![contents.clone()];
+    let mut kept = follow(&state)?;
     for commit in 0..shape.commits {
         if commit == shape.commits / 2 && shape.left == Left::InBoth {
             state.close()?;
             state = State::with_config(config.clone())?;
+        }
+        if commit == shape.commits / 2 {
+            kept = follow(&state)?;
         }
         let bulk = if commit == 0 { shape.bulk } else { 0 };
         change(&state, shape, bulk, &mut contents, random)?;
@@ -115,7 +125,15 @@ fn base(dir: &Path, shape: &Shape, random: &mut Rng) -> Result<Base, Failure> {
     copy(&made, &files)?;
     state.close()?;
     fs::remove_dir_all(&made)?;
-    Ok(Base { dir: files, config, history, name: shape.name })
+    Ok(Base { dir: files, config, history, kept, name: shape.name })
+}
+
+/// Has the watch take everything, and answers up to where that is kept.
+fn follow(state: &State) -> Result<u64, Failure> {
+    let watch = state.watch(WatchOptions { name: Some(WATCH.into()), ..WatchOptions::default() })?;
+    while watch.next_timeout(Duration::ZERO)?.is_some() {}
+    watch.save()?;
+    Ok(state.named_watches()?.first().map_or(0, |watch| watch.version))
 }
 
 /// One commit.

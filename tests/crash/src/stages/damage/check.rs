@@ -1,9 +1,11 @@
 //! What a damaged store may answer: exactly what it held, or an error that says what is wrong.
 
-use super::bases::{Base, Contents, SCOPES};
-use llmspell_state_persistence::{Error, ErrorKind, Scope, State, StateConfig};
+use super::bases::{Base, Contents, SCOPES, WATCH};
+use llmspell_state_persistence::{Error, ErrorKind, Scope, State, StateConfig, WatchOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// How a damaged store ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,35 @@ fn keys(base: &Base) -> impl Iterator<Item = &(&'static str, String)> {
     all.sort();
     all.dedup();
     all.into_iter()
+}
+
+/// Up to where the named watch is kept, and the keys of the changes that it still tells.
+fn watch(state: &State) -> Result<(Option<u64>, BTreeSet<String>), Error> {
+    // Before it is opened: that would make it if it were gone.
+    let kept = state.named_watches()?.into_iter().find(|watch| watch.name == WATCH).map(|watch| watch.version);
+    let watch = state.watch(WatchOptions { name: Some(WATCH.into()), ..WatchOptions::default() })?;
+    let mut keys = BTreeSet::new();
+    while let Some(change) = watch.next_timeout(Duration::ZERO)? {
+        keys.insert(change.key);
+    }
+    Ok((kept, keys))
+}
+
+/// The named watch tells what was changed since it was kept, or an error.
+fn read_watch(state: &State, base: &Base) -> Result<Reading, Wrong> {
+    let mut changed = BTreeSet::new();
+    let since = usize::try_from(base.kept).unwrap_or(usize::MAX);
+    for (before, after) in base.history.iter().zip(&base.history[1..]).skip(since) {
+        let all = before.keys().chain(after.keys()).filter(|(scope, _)| scope.is_empty());
+        changed.extend(all.filter(|key| before.get(key) != after.get(key)).map(|(_, key)| key.clone()));
+    }
+    let mut reading = Reading::default();
+    reading.note("the named watch", watch(state), |(kept, told)| {
+        // A key that was set to what it was is told, too.
+        let fits = *kept == Some(base.kept) && changed.is_subset(told);
+        (!fits).then(|| format!("kept at {kept:?}, not {}; told {}, not {}", base.kept, brief(told), brief(&changed)))
+    })?;
+    Ok(reading)
 }
 
 /// Reads everything in every way.
@@ -134,8 +165,11 @@ pub(super) fn examine(config: &StateConfig, base: &Base) -> Result<Verdict, Wron
         }
         Ok(state) => state,
     };
-    let before = read(&state, base, base.now())?;
+    let mut before = read(&state, base, base.now())?;
     let verify_tells = verify_tells(&state)?;
+    let watched = read_watch(&state, base)?;
+    before.told += watched.told;
+    before.wrong.extend(watched.wrong);
     if before.told > 0 && !verify_tells {
         return Err("reading tells of damage, but verify of none".into());
     }

@@ -43,9 +43,22 @@ const ROW: [&str; 10] = [
     "row_check = row_check + 1",
 ];
 
-/// Changes a row that a key points at, through pages with good checks.
+/// What may be wrong with how far a watch is kept.
+const CURSOR: [&str; 4] = [
+    "seq = seq + 1000000",
+    "version = version + 1000000",
+    "seq = seq + 1000000, version = version + 1",
+    "version = version - 1",
+];
+
+/// Changes a row that a key points at, or that of a named watch, through pages with good checks.
 fn change_row(path: &Path, random: &mut Rng) -> Result<Harm, Failure> {
     let database = Connection::open_with_flags_and_vfs(path, OpenFlags::SQLITE_OPEN_READ_WRITE, "llmspell-state")?;
+    if random.u32(0..8) == 0 {
+        let change = CURSOR[random.usize(0..CURSOR.len())];
+        database.execute(&format!("UPDATE cursor SET {change}"), [])?;
+        return Ok(Harm { file: "store.db", what: format!("the named watch: {change}") });
+    }
     let change = ROW[random.usize(0..ROW.len())];
     let any =
         "SELECT seq FROM entry WHERE live ORDER BY seq LIMIT 1 OFFSET ?1 % (SELECT count(*) FROM entry WHERE live)";

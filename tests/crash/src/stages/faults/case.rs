@@ -16,6 +16,8 @@ pub(super) struct Expected {
     pub(super) answer: Value,
     pub(super) before: Content,
     pub(super) after: Content,
+    /// What a watch tells, that has been opened before, if one was.
+    stream: Vec<Value>,
     pub(super) hit: Hit,
 }
 
@@ -59,7 +61,8 @@ impl Case<'_> {
         let hit = ground.disk.disarm();
         let answer = answer?;
         let after = Content::of(&self.state_after(&ground, state)?)?;
-        Ok(Expected { answer, before, after, hit })
+        let stream = bench.as_ref().map_or(Ok(Vec::new()), Bench::stream)?;
+        Ok(Expected { answer, before, after, stream, hit })
     }
 
     fn prepare(self, ground: &Ground<'_>) -> Result<Option<Bench>, Failure> {
@@ -76,8 +79,7 @@ impl Case<'_> {
 
     fn bench(self, ground: &Ground<'_>) -> Result<Bench> {
         let state = State::with_config(self.setting.at(ground.dir))?;
-        let scope = state.scope("scope")?;
-        Ok(Bench { state, scope, transaction: None })
+        Bench::new(state)
     }
 
     /// The operation's answer, and the store object with which to go on.
@@ -155,20 +157,37 @@ impl Case<'_> {
             "after the {first} failed, the next version was {version}, not {}",
             further.version()
         );
-        let same = |found: &Content, step: &str| {
-            if *found == further { Ok(()) } else { Err(told(step, further.against(found).to_string())) }
+        let same = |found: &Content, further: &Content, step: &str| {
+            if found == further { Ok(()) } else { Err(told(step, further.against(found).to_string())) }
         };
-        same(&Content::of(&state).map_err(again)?, "a further write")?;
+        same(&Content::of(&state).map_err(again)?, &further, "a further write")?;
         if self.setting.is_durable() {
             // What a failed sync has lost must not be in the way of what is synced later.
             let cut =
                 self.image(&image, &surviving(&ground)).map_err(|why| told("a later power cut", why.to_string()))?;
-            same(&cut, "a later power cut")?;
+            same(&cut, &further, "a later power cut")?;
         }
-        drop(bench);
+        let mut further = further;
+        if let Some(bench) = bench.filter(|bench| bench.watch.is_some()) {
+            let stream = bench.stream().map_err(again)?;
+            hold!(
+                stream == expected.stream,
+                "after the {first} failed, the watch told {} changes, which are not those {} that there are",
+                stream.len(),
+                expected.stream.len()
+            );
+            // It has kept how far it has come meanwhile.
+            let watched = Content::of(&state).map_err(again)?;
+            hold!(
+                watched.clone().without_watches() == further.clone().without_watches(),
+                "after the {first} failed, a watch has changed more than how far it has come: {}",
+                further.against(&watched)
+            );
+            further = watched;
+        }
         state.close().map_err(again)?;
         let state = State::with_config(self.setting.at(dir)).map_err(again)?;
-        same(&Content::of(&state).map_err(again)?, "opening again")?;
+        same(&Content::of(&state).map_err(again)?, &further, "opening again")?;
         state.close().map_err(again)?;
         Ok(true)
     }

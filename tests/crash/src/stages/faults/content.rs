@@ -4,12 +4,15 @@ use llmspell_state_persistence::{Result, Scope, State};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// All keys of all scopes with value and version, and the version of the store.
+/// All keys and named watches of all scopes with value and version, and the version of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     version: u64,
     keys: BTreeMap<String, (String, u64)>,
 }
+
+/// Before the name of a watch; no key of these stores has such a part.
+const WATCH: &str = "watch:";
 
 impl Content {
     /// Reads it through every layer.
@@ -28,7 +31,16 @@ impl Content {
             let (key, entry) = item?;
             self.keys.insert(format!("{prefix}{key}"), (entry.document().text().to_owned(), entry.version()));
         }
+        for watch in scope.named_watches()? {
+            self.keys.insert(format!("{prefix}{WATCH}{}", watch.name), (String::new(), watch.version));
+        }
         Ok(())
+    }
+
+    /// The same without how far named watches have come.
+    pub(super) fn without_watches(mut self) -> Self {
+        self.keys.retain(|key, _| !key.contains(WATCH));
+        self
     }
 
     pub(super) fn version(&self) -> u64 {

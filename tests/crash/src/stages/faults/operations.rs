@@ -1,10 +1,14 @@
 //! Every public operation that may touch the disk, each with what it needs and what it answers.
 
 use llmspell_state_persistence::{
-    Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction,
+    Call, Change, Document, Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction,
+    Watch, WatchOptions,
 };
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// What an operation works with.
 pub(super) struct Bench {
@@ -13,6 +17,49 @@ pub(super) struct Bench {
     pub(super) scope: Scope,
     /// A transaction that began before the fault.
     pub(super) transaction: Option<Transaction>,
+    /// A watch that was opened before the fault.
+    pub(super) watch: Option<Watch>,
+    /// What it has told so far.
+    pub(super) told: RefCell<Vec<Value>>,
+}
+
+impl Bench {
+    pub(super) fn new(state: State) -> Result<Self> {
+        let scope = state.scope("scope")?;
+        Ok(Self { state, scope, transaction: None, watch: None, told: RefCell::default() })
+    }
+
+    fn watch(&self) -> Result<&Watch> {
+        self.watch.as_ref().ok_or_else(|| Error::invalid("the watch was not opened"))
+    }
+
+    /// Takes the next change, if there is one.
+    fn take(&self) -> Result<bool> {
+        let change = self.watch()?.next_timeout(Duration::ZERO)?;
+        let told = change.as_ref().map(told);
+        self.told.borrow_mut().extend(told);
+        Ok(change.is_some())
+    }
+
+    /// Everything that the watch has told and has still to tell: a call that failed has lost nothing and skipped nothing.
+    pub(super) fn stream(&self) -> Result<Vec<Value>> {
+        if self.watch.as_ref().is_some_and(|watch| !watch.is_closed()) {
+            while self.take()? {}
+        }
+        Ok(self.told.borrow().clone())
+    }
+}
+
+fn told(change: &Change) -> Value {
+    let Change { version, key, operation, value, old, ends_commit, .. } = change;
+    json!([
+        version,
+        key,
+        operation.name(),
+        value.as_ref().map(Document::text),
+        old.as_ref().map(Document::text),
+        ends_commit
+    ])
 }
 
 /// What has happened to the store before an operation.
@@ -59,6 +106,50 @@ const fn warm(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operatio
 /// A call in a transaction that began before the fault.
 const fn within(name: &'static str, call: fn(&Bench) -> Result<Value>) -> Operation {
     Operation { name, past: Past::Closed, run: Run::Call { prepare: begin, call } }
+}
+
+/// A call of a named watch that has fetched changes and given so many of them.
+const fn watching(
+    name: &'static str,
+    prepare: fn(&mut Bench) -> Result<()>,
+    call: fn(&Bench) -> Result<Value>,
+) -> Operation {
+    Operation { name, past: Past::Closed, run: Run::Call { prepare, call } }
+}
+
+fn watch_some(bench: &mut Bench) -> Result<()> {
+    follow(bench, 5)
+}
+
+/// Takes all that was fetched: the next one keeps how far it has come, and fetches.
+fn watch_page(bench: &mut Bench) -> Result<()> {
+    follow(bench, usize::MAX)
+}
+
+fn follow(bench: &mut Bench, most: usize) -> Result<()> {
+    bench.watch = Some(bench.state.watch(named(INDEXER))?);
+    let mut taken = usize::from(bench.take()?);
+    while taken < most
+        && let Some(change) = bench.watch()?.pop()
+    {
+        bench.told.borrow_mut().push(told(&change));
+        taken += 1;
+    }
+    Ok(())
+}
+
+/// A watch that the stores know already.
+const INDEXER: &str = "indexer";
+
+fn named(name: &str) -> WatchOptions {
+    WatchOptions { name: Some(name.into()), ..WatchOptions::from("[kld]*") }
+}
+
+/// Makes a call without waiting for it, and waits for its answer.
+fn posted<T: Send + 'static>(call: Call<T>) -> Result<T> {
+    let (tell, told) = channel();
+    call.then(move |answer| drop(tell.send(answer)));
+    told.recv().map_err(|_| Error::invalid("nobody was told"))?
 }
 
 fn read_all(bench: &mut Bench) -> Result<()> {
@@ -198,6 +289,31 @@ pub(super) const ALL: &[Operation] = &[
             call: |bench| Ok(transaction(bench)?.commit()?.into()),
         },
     },
+    warm("post-set", |bench| Ok(posted(bench.state.calls().set("k007", "posted")?)?.into())),
+    call("post-append", |bench| Ok(posted(bench.state.calls().append("list", 3)?)?.into())),
+    within("post-commit", |bench| {
+        let tx = transaction(bench)?;
+        tx.increment("counter", 1)?;
+        Ok(posted(tx.commit_call()?)?.into())
+    }),
+    call("watch-open", |bench| Ok(bench.state.watch("*")?.version().into())),
+    call("watch-since", |bench| {
+        let watch = bench.state.watch(WatchOptions { since: Some(1), ..WatchOptions::default() })?;
+        let all = std::iter::from_fn(|| watch.next_timeout(Duration::ZERO).transpose());
+        all.map(|change| change.map(|change| told(&change))).collect()
+    }),
+    call("watch-name", |bench| Ok(bench.state.watch(named("another"))?.version().into())),
+    call("watch-named", |bench| Ok(bench.state.watch(named(INDEXER))?.version().into())),
+    call("named-watches", |bench| {
+        Ok(bench.state.named_watches()?.iter().map(|watch| json!([watch.name, watch.version])).collect())
+    }),
+    call("forget-watch", |bench| Ok(bench.state.forget_watch(INDEXER)?.into())),
+    watching("watch-next", watch_page, |bench| Ok(bench.take()?.into())),
+    watching("watch-save", watch_some, |bench| {
+        bench.watch()?.save()?;
+        Ok(bench.watch()?.version().into())
+    }),
+    watching("watch-close", watch_some, |bench| bench.watch()?.close().map(|()| Value::Null)),
     call("transact", |bench| {
         bench.state.transact(|tx| {
             let old = tx.get("counter")?;
@@ -228,6 +344,8 @@ const FIRST: u64 = 1;
 /// Fills a new store: keys for more than one page of a listing, values of all sizes, a tombstone, a scope.
 pub(super) fn fill(state: &State) -> Result<()> {
     state.set_many((0..270).map(|n| (format!("k{n:03}"), n)))?;
+    let options = WatchOptions { since: Some(0), ..named(INDEXER) };
+    state.watch(options)?.close()?;
     state.set_many([("counter", json!(40)), ("list", json!([1, 2])), ("object", json!({"a": 1, "b": 2}))])?;
     state.set("large", noise(20_000))?;
     state.set("deleted", true)?;

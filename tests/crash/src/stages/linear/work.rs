@@ -90,7 +90,7 @@ impl Calls<'_> {
                 self.done(span, What::Read(key, value.map(|value| (number(&value), None))))
             }
             3..5 => {
-                let entry = state.entry(name)?;
+                let entry = self.worker.make(state.calls().entry(name)?)?;
                 known[key] = entry.as_ref().map_or(0, |entry| entry.version());
                 self.done(span, What::Read(key, found(entry.as_ref())))
             }
@@ -112,7 +112,7 @@ impl Calls<'_> {
 
     fn count(&mut self) -> Result<(), Failure> {
         let span = self.trying(What::Add(self.key, None))?;
-        let Number::Int(sum) = self.state.increment(self.name(), 1)? else {
+        let Number::Int(sum) = self.worker.make(self.state.calls().increment(self.name(), 1)?)? else {
             return Err(Failure::new("a sum is no integer"));
         };
         self.done(span, What::Add(self.key, Some(sum)))
@@ -123,11 +123,11 @@ impl Calls<'_> {
         // The checker can tell plain deletions of one key apart.
         if key == 0 {
             let span = self.trying(What::Delete(key, None))?;
-            let there = state.delete(name)?;
+            let there = self.worker.make(state.calls().delete(name)?)?;
             return self.done(span, What::Delete(key, Some(there)));
         }
         let span = self.trying(What::DeleteIf(key, expected, None))?;
-        let what = match state.delete_if(name, expected) {
+        let what = match self.worker.make(state.calls().delete_if(name, expected)?) {
             Ok(false) => What::Exists(key, false),
             Ok(true) => What::DeleteIf(key, expected, Some(true)),
             Err(error) if error.kind() == ErrorKind::Conflict => What::Refused(key, expected),
@@ -145,14 +145,14 @@ impl Calls<'_> {
         let wrote = |version, expected| What::Write { key, value, version, expected };
         let span = self.trying(wrote(None, None))?;
         let done = match self.worker.random.u8(0..7) {
-            0..2 => wrote(Some(state.set(name, &padded)?), None),
-            2..4 => match state.set_if(name, &padded, known[key]) {
+            0..2 => wrote(Some(self.worker.make(state.calls().set(name, &padded)?)?), None),
+            2..4 => match self.worker.make(state.calls().set_if(name, &padded, known[key])?) {
                 Ok(version) => wrote(Some(version), Some(known[key])),
                 Err(error) if error.kind() == ErrorKind::Conflict => What::Refused(key, known[key]),
                 Err(error) => return Err(error.into()),
             },
             4 => {
-                state.merge(name, &padded)?;
+                self.worker.make(state.calls().merge(name, &padded)?)?;
                 wrote(None, None)
             }
             5 => {
@@ -167,7 +167,7 @@ impl Calls<'_> {
                 let transaction = state.transaction()?;
                 let seen = transaction.entry(name)?.map_or(0, |entry| entry.version());
                 transaction.set(name, &padded)?;
-                match transaction.commit() {
+                match self.worker.make(transaction.commit_call()?) {
                     Ok(version) => wrote(Some(version), Some(seen)),
                     // Not a refusal of the moment: the key was another between the beginning and the commit.
                     Err(error) if error.kind() == ErrorKind::Conflict => What::Refused(key, seen),

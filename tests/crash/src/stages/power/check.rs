@@ -2,7 +2,7 @@
 
 use super::disk::Image;
 use super::life::{Cut, Life, lay_out, store};
-use super::workload::{Flavour, Model, difference, dump};
+use super::workload::{Flavour, Model, difference, dump, watch_on};
 use crate::{Failure, hold};
 use llmspell_state_persistence::State;
 use serde_json::json;
@@ -47,6 +47,12 @@ pub(super) fn check(dir: &Path, life: &Life, cut: &Cut, random: &mut fastrand::R
     let mut model = dump(&state).map_err(failed("reading"))?;
     let verdict = judge(&model, life, cut)?;
     sound(&state)?;
+    if random.u8(..4) == 0 {
+        let wrong = watch_on(&state, &model).map_err(failed("watching"))?;
+        hold!(wrong.is_none(), "{}", wrong.unwrap_or_default());
+        // Watches have kept how far they have come.
+        model = dump(&state).map_err(failed("reading"))?;
+    }
     let version = state.set("after", json!([1, 2])).map_err(failed("the next write"))?;
     model.entry(String::new()).or_default().insert("after".into(), ("[1,2]".into(), version));
     if random.u8(..4) == 0 {

@@ -1,9 +1,11 @@
 //! What the writer does before the power is cut, and a model of what the store then holds.
 
-use llmspell_state_persistence::{Error, Scope, State, StateConfig, SyncMode};
+use llmspell_state_persistence::{Error, Scope, State, StateConfig, SyncMode, WatchOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,8 @@ impl Flavour {
 
 /// A value's text and the version that wrote it.
 pub(super) type Stored = (Arc<str>, u64);
-/// Every scope that exists, by its path, with what it holds.
+/// Every scope that exists, by its path, with what it holds. A named watch of it is there as if it were a key, with the version up
+/// to which it is kept.
 pub(super) type Model = BTreeMap<String, BTreeMap<String, Stored>>;
 
 /// One step of the writer.
@@ -66,9 +69,20 @@ pub(super) enum Operation {
     Append(String, String),
     Delete(String, String),
     Clear(String, String),
+    /// Sets a key by a call that is not waited for.
+    Post(String, String, Arc<str>),
+    /// Makes a named watch from now on, unless there is one.
+    Watch(String, &'static str),
+    /// Has a named watch give so many changes, and keeps that.
+    Follow(String, &'static str, usize),
+    Forget(String, &'static str),
     /// The process is killed after so many operations on files, at the latest when it has done this.
     Killed(Box<Operation>, u32),
 }
+
+/// Before the name of a watch, where it stands among keys.
+const WATCH: &str = "watch:";
+const WATCHES: [&str; 2] = ["indexer", "mirror"];
 
 const SCOPES: [&str; 4] = ["", "a", "b", "a/c"];
 
@@ -91,6 +105,7 @@ pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Opera
                 scopes.push(new);
                 all.push(Operation::Scope(new.into()));
             }
+            3..=5 => all.push(watching(random, &scopes)),
             _ => all.push(change(random, &scopes, longest)),
         }
     }
@@ -100,11 +115,22 @@ pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Opera
     all
 }
 
+fn watching(random: &mut fastrand::Rng, scopes: &[&str]) -> Operation {
+    let scope = scopes[random.usize(..scopes.len())].to_owned();
+    let name = WATCHES[random.usize(..WATCHES.len())];
+    match random.u8(..10) {
+        0..3 => Operation::Watch(scope, name),
+        3 => Operation::Forget(scope, name),
+        _ => Operation::Follow(scope, name, random.usize(1..6)),
+    }
+}
+
 fn change(random: &mut fastrand::Rng, scopes: &[&str], longest: usize) -> Operation {
     let scope = scopes[random.usize(..scopes.len())].to_owned();
     let key = format!("key{}", random.u8(..6));
     match random.u8(..18) {
-        0..=6 => Operation::Set(scope, vec![(key, text(random, longest))]),
+        0..=4 => Operation::Set(scope, vec![(key, text(random, longest))]),
+        5 | 6 => Operation::Post(scope, key, text(random, longest)),
         7 | 8 => {
             let pairs = (0..random.u8(2..6)).map(|number| (format!("key{number}"), text(random, longest / 2)));
             Operation::Set(scope, pairs.collect())
@@ -140,6 +166,43 @@ fn scope(state: &State, path: &str) -> Result<Scope, Error> {
     Ok(scope)
 }
 
+/// A named watch that is there, or from now on.
+fn named(name: &str) -> WatchOptions {
+    WatchOptions { name: Some(name.into()), ..WatchOptions::default() }
+}
+
+/// How far a named watch is kept.
+fn kept(scope: &Scope, name: &str) -> Result<Option<u64>, Error> {
+    Ok(scope.named_watches()?.into_iter().find(|watch| watch.name == name).map(|watch| watch.version))
+}
+
+/// Takes changes, of one page at most, and keeps how far that was.
+fn follow(scope: &Scope, name: &str, most: usize) -> Result<(), Error> {
+    let Some(before) = kept(scope, name)? else { return Ok(()) };
+    let watch = scope.watch(named(name))?;
+    let (mut last, mut whole) = (before, before);
+    let mut change = watch.next_timeout(Duration::ZERO)?;
+    let mut taken = 0;
+    while let Some(told) = change {
+        let follows = told.version > whole && told.version >= last;
+        if !follows {
+            return Err(Error::invalid(format!(
+                "after version {last} a watch that is kept at {before} told {}",
+                told.version
+            )));
+        }
+        last = told.version;
+        whole = if told.ends_commit { last } else { whole };
+        taken += 1;
+        change = if taken < most { watch.pop() } else { None };
+    }
+    watch.save()?;
+    match kept(scope, name)? {
+        Some(after) if after == whole => Ok(()),
+        after => Err(Error::invalid(format!("all up to version {whole} was taken and saved, but kept is {after:?}"))),
+    }
+}
+
 fn document(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -166,8 +229,22 @@ impl Operation {
             Self::Append(path, key) => drop(scope(state, path)?.append(key, 7)?),
             Self::Delete(path, key) => drop(scope(state, path)?.delete(key)?),
             Self::Clear(path, pattern) => drop(scope(state, path)?.clear(pattern)?),
+            Self::Post(path, key, text) => {
+                let (tell, told) = channel();
+                let call = scope(state, path)?.calls().set(key, document(text))?;
+                call.then(move |version| drop(tell.send(version)));
+                told.recv().map_err(|_| Error::invalid("nobody was told"))??;
+            }
+            Self::Watch(path, name) => drop(scope(state, path)?.watch(named(name))?),
+            Self::Follow(path, name, most) => follow(&scope(state, path)?, name, *most)?,
+            Self::Forget(path, name) => drop(scope(state, path)?.forget_watch(name)?),
         }
         Ok(())
+    }
+
+    /// Whether it is about a named watch: then what it has kept is taken from the store.
+    pub(super) fn is_watching(&self) -> bool {
+        matches!(self, Self::Watch(..) | Self::Follow(..) | Self::Forget(..))
     }
 
     /// Does it to the model; `version` is that of the commit, if it makes one.
@@ -177,7 +254,13 @@ impl Operation {
         };
         match self {
             Self::Open => drop(model.entry(String::new()).or_default()),
-            Self::Close | Self::Checkpoint(_) | Self::Killed(..) => {}
+            Self::Close
+            | Self::Checkpoint(_)
+            | Self::Killed(..)
+            | Self::Watch(..)
+            | Self::Follow(..)
+            | Self::Forget(..) => {}
+            Self::Post(path, key, text) => set(path, key, Arc::clone(text)),
             Self::Scope(path) => drop(model.entry(path.clone()).or_default()),
             Self::Set(path, pairs) => {
                 for (key, text) in pairs {
@@ -203,10 +286,36 @@ impl Operation {
             Self::Delete(path, key) => drop(model.get_mut(path).and_then(|keys| keys.remove(key))),
             Self::Clear(path, pattern) => {
                 let prefix = pattern.trim_end_matches('*');
-                model.entry(path.clone()).or_default().retain(|key, _| !key.starts_with(prefix));
+                let doomed = |key: &str| key.starts_with(prefix) && !key.starts_with(WATCH);
+                model.entry(path.clone()).or_default().retain(|key, _| !doomed(key));
             }
         }
     }
+}
+
+/// What named watches still tell must be all that was committed since they were kept.
+pub(super) fn watch_on(state: &State, model: &Model) -> Result<Option<String>, Error> {
+    for (path, keys) in model {
+        let scope = scope(state, path)?;
+        for (name, (_, kept)) in keys.iter().filter_map(|(key, stored)| Some((key.strip_prefix(WATCH)?, stored))) {
+            let watch = scope.watch(named(name))?;
+            let mut told = BTreeMap::new();
+            while let Some(change) = watch.next_timeout(Duration::ZERO)? {
+                if change.version <= *kept {
+                    return Ok(Some(format!("the watch {name} of '{path}', kept at {kept}, told {}", change.version)));
+                }
+                told.insert(change.key, change.version);
+            }
+            let since = keys.iter().filter(|(key, (_, version))| !key.starts_with(WATCH) && version > kept);
+            for (key, (_, version)) in since {
+                if told.get(key) != Some(version) {
+                    let told = told.get(key);
+                    return Ok(Some(format!("the watch {name} of '{path}' told {told:?} of {key}, not {version}")));
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Everything that a store holds.
@@ -216,6 +325,9 @@ pub(super) fn dump(state: &State) -> Result<Model, Error> {
         for item in scope.items("*")? {
             let (key, entry) = item?;
             keys.insert(key, (entry.document().text().into(), entry.version()));
+        }
+        for watch in scope.named_watches()? {
+            keys.insert(format!("{WATCH}{}", watch.name), ("".into(), watch.version));
         }
         model.insert(path.to_owned(), keys);
         for name in scope.scopes()? {

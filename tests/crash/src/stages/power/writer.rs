@@ -163,12 +163,17 @@ impl Writer<'_> {
         if let Some(killed) = self.killed.take() {
             self.settle(&killed)?;
         }
-        let is_scope = matches!(operation, Operation::Scope(_));
-        if is_scope || before != self.version && !matches!(operation, Operation::Open) {
-            self.recorder.committed(place);
-        }
         let mut next = self.states[number].clone();
         operation.model(&mut next, self.version);
+        let mut has_kept = false;
+        if let (true, Some(open)) = (operation.is_watching(), &self.state) {
+            next = workload::dump(open)?;
+            has_kept = next != self.states[number];
+        }
+        let is_scope = matches!(operation, Operation::Scope(_));
+        if is_scope || has_kept || before != self.version && !matches!(operation, Operation::Open) {
+            self.recorder.committed(place);
+        }
         self.states.push(next);
         Ok(())
     }

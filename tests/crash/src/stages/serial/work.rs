@@ -153,7 +153,7 @@ fn transaction(state: &State, worker: &mut Worker, record: &mut dyn Record<Run>)
         run.outcome = Outcome::Failed;
     } else {
         record.trying(&run)?;
-        run.outcome = match root.commit() {
+        run.outcome = match root.commit_call().and_then(|commit| worker.make(commit)) {
             Ok(version) => Outcome::Committed(Some(version)),
             Err(error) if error.kind() == ErrorKind::Conflict => Outcome::Failed,
             Err(error) => return Err(error.into()),
@@ -188,17 +188,18 @@ fn change(state: &State, inner: &Scope, worker: &mut Worker, record: &mut dyn Re
                 (0..worker.random.usize(2..5)).map(|_| (*worker.pick(KEYS), worker.value())).collect();
             run.acts.extend(pairs.iter().map(|(key, value)| Act::Set(format!("{scope}{key}"), *value)));
             record.trying(&run)?;
-            version = Some(handle.set_many(pairs)?);
+            version = Some(worker.make(handle.calls().set_many(pairs)?)?);
             None
         }
-        3 => Some(Act::Delete(format!("{scope}{key}"), handle.delete(key)?)),
+        3 => Some(Act::Delete(format!("{scope}{key}"), worker.make(handle.calls().delete(key)?)?)),
         4 => {
             let key = *worker.pick(COUNTERS);
-            Some(Act::Increment(format!("{scope}{key}"), 1, whole(handle.increment(key, 1)?)))
+            let sum = worker.make(handle.calls().increment(key, 1)?)?;
+            Some(Act::Increment(format!("{scope}{key}"), 1, whole(sum)))
         }
         _ => {
             let listing = worker.matching(scope);
-            let count = handle.clear(&listing.pattern)?;
+            let count = worker.make(handle.calls().clear(&listing.pattern)?)?;
             Some(Act::Clear(listing, count))
         }
     };

@@ -31,6 +31,8 @@ pub(crate) struct Orders {
     pub(crate) growth: usize,
     /// Look at the file by other means before every operation of such a number.
     pub(crate) peek: Option<u32>,
+    /// Calls that are made without waiting for them, at most so many at a time; only Rust can.
+    pub(crate) posts: usize,
     /// Die at the Nth passing of a point; only Rust can.
     pub(crate) die: Option<(&'static str, u64)>,
 }
@@ -127,6 +129,9 @@ impl Crew<'_> {
         if let Some(every) = orders.peek {
             writeln!(script, "peek {every}")?;
         }
+        if orders.posts > 0 {
+            writeln!(script, "posts {}", orders.posts)?;
+        }
         if let Some((point, times)) = orders.die {
             writeln!(script, "die {point} {times}")?;
         }
@@ -137,7 +142,9 @@ impl Crew<'_> {
             source.operations(orders.operations)
         };
         for slot in &orders.slots {
-            runs.push(Run::new(*slot, format!("{name} slot {slot}"), source(*slot, random)));
+            let mut run = Run::new(*slot, format!("{name} slot {slot}"), source(*slot, random));
+            run.posts = orders.posts;
+            runs.push(run);
         }
         for number in 0..orders.operations {
             for run in &runs {

@@ -16,6 +16,8 @@ pub(crate) struct Run {
     /// How a failure calls it.
     pub(crate) name: String,
     pub(crate) operations: Vec<Operation>,
+    /// Operations that it may begin before the one before them has ended.
+    pub(crate) posts: usize,
     /// Operations that it began.
     pub(crate) begun: usize,
     /// What it was told of those that ended.
@@ -26,7 +28,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(slot: usize, name: String, operations: Vec<Operation>) -> Self {
-        Self { slot, name, operations, begun: 0, told: Vec::new(), done: 0 }
+        Self { slot, name, operations, posts: 0, begun: 0, told: Vec::new(), done: 0 }
     }
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Ledger {
     pub(crate) version: i64,
     /// By scope's path, then key.
     keys: BTreeMap<String, BTreeMap<String, Cell>>,
+    /// By slot: the version up to which its watch was told that it is kept.
+    kept: BTreeMap<usize, u64>,
 }
 
 /// The longest text that a stored value of these tests has, in bytes.
@@ -100,7 +104,7 @@ impl Ledger {
     }
 
     /// Finds whose commit it is.
-    fn attribute(&self, version: i64, found: &[Effect], runs: &mut [Run]) -> Result<(), Failure> {
+    fn attribute(&mut self, version: i64, found: &[Effect], runs: &mut [Run]) -> Result<(), Failure> {
         let mut wanted = String::new();
         for index in 0..runs.len() {
             // A later run of a slot begins only when the one before it is over, with its first operation, which stores something.
@@ -121,9 +125,9 @@ impl Ledger {
             let answer = match answer {
                 Answer::Version => version.to_string(),
                 Answer::Text(text) => text,
+                Answer::Kept => return Err(Failure::new(format!("{operation} has changed something"))),
             };
-            if let Some(told) = run.told.get(run.done) {
-                let number = run.done;
+            if let (Some(told), number) = (run.told.get(run.done), run.done) {
                 hold!(*told == answer, "{}: operation {number} ({operation}) told {told}, not {answer}", run.name);
             }
             run.done += 1;
@@ -133,27 +137,36 @@ impl Ledger {
     }
 
     /// Passes over operations that change nothing.
-    fn pass(&self, run: &mut Run) -> Result<(), Failure> {
+    fn pass(&mut self, run: &mut Run) -> Result<(), Failure> {
         while run.done < run.begun {
             let operation = &run.operations[run.done];
             let expected = operation.expected(run.slot, self);
             if !expected.effects.is_empty() {
                 break;
             }
-            if let (Some(told), Answer::Text(answer)) = (run.told.get(run.done), expected.answer) {
-                hold!(*told == answer, "{}: {operation} told {told}, not {answer}", run.name);
+            match (run.told.get(run.done), expected.answer) {
+                (Some(told), Answer::Text(answer)) => {
+                    hold!(*told == answer, "{}: {operation} told {told}, not {answer}", run.name);
+                }
+                (Some(told), Answer::Kept) => {
+                    let (version, kept) = (told.parse()?, self.kept.entry(run.slot).or_default());
+                    hold!(version >= *kept, "{}: a watch went back from {kept} to {version}", run.name);
+                    *kept = version;
+                }
+                _ => {}
             }
             run.done += 1;
         }
         Ok(())
     }
 
-    fn settle(&self, runs: &mut [Run]) -> Result<(), Failure> {
+    fn settle(&mut self, runs: &mut [Run]) -> Result<(), Failure> {
         for run in runs {
             self.pass(run)?;
             let (name, told, done) = (&run.name, run.told.len(), run.done);
             hold!(done >= told, "{name}: {told} operations were acknowledged, {done} are stored");
-            hold!(run.begun <= told + 1, "{name}: {} operations begun, {told} acknowledged", run.begun);
+            let most = told + 1 + run.posts;
+            hold!(run.begun <= most, "{name}: {} operations begun, {told} acknowledged", run.begun);
         }
         Ok(())
     }
@@ -166,6 +179,12 @@ impl Ledger {
             state.version()?,
             self.version
         );
+        for (slot, kept) in &self.kept {
+            let watches = state.scope(&format!("s{slot}"))?.named_watches()?;
+            let found = watches.first().map_or(0, |watch| watch.version);
+            hold!(found >= *kept, "the watch of slot {slot} is kept at {found}, but it was told {kept}");
+            hold!(found <= self.version.unsigned_abs(), "the watch of slot {slot} is beyond the log: {found}");
+        }
         for (path, cells) in &self.keys {
             let mut scope: Scope = (**state).clone();
             for name in path.split('/') {

@@ -173,7 +173,8 @@ fn language(random: &mut Rng) -> &'static str {
 fn orders(language: &'static str, slots: Vec<usize>, settings: String, random: &mut Rng) -> Orders {
     let operations = if random.u32(0..5) == 0 { random.usize(5..60) } else { 600 / slots.len() };
     let growth = if random.u32(0..12) == 0 { 8 } else { 1 };
-    Orders { language, slots, operations, settings, growth, peek: None, die: None }
+    let posts = if language == "rust" && random.bool() { random.usize(1..17) } else { 0 };
+    Orders { language, slots, operations, settings, growth, peek: None, posts, die: None }
 }
 
 impl Life<'_> {

@@ -8,17 +8,54 @@ use std::fmt;
 /// One operation; each is one commit, or none.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Set { key: String, tag: String, size: usize },
-    Many { tag: String, size: usize, keys: Vec<String> },
-    Both { tag: String, size: usize, first: String, second: String, gone: String, by: u64 },
-    Trim { key: String, tag: String },
-    Modify { tag: String },
-    Increment { by: u64 },
-    Append { tag: String },
-    Merge { member: String, tag: String },
-    Delete { key: String },
-    Clear { prefix: char },
-    Child { name: String, key: String, tag: String },
+    Set {
+        key: String,
+        tag: String,
+        size: usize,
+    },
+    Many {
+        tag: String,
+        size: usize,
+        keys: Vec<String>,
+    },
+    Both {
+        tag: String,
+        size: usize,
+        first: String,
+        second: String,
+        gone: String,
+        by: u64,
+    },
+    Trim {
+        key: String,
+        tag: String,
+    },
+    Modify {
+        tag: String,
+    },
+    Increment {
+        by: u64,
+    },
+    Append {
+        tag: String,
+    },
+    Merge {
+        member: String,
+        tag: String,
+    },
+    Delete {
+        key: String,
+    },
+    Clear {
+        prefix: char,
+    },
+    Child {
+        name: String,
+        key: String,
+        tag: String,
+    },
+    /// A named watch of the slot's own scope goes on.
+    Follow,
     Reopen,
 }
 
@@ -36,6 +73,8 @@ pub(crate) enum Answer {
     /// The commit's version.
     Version,
     Text(String),
+    /// The version up to which a watch is kept: any, but never one before.
+    Kept,
 }
 
 /// The operations of one slot; `tag` is one that no other run has, and so is the number that it adds to the counter.
@@ -71,7 +110,8 @@ impl Source<'_> {
                 // The first one tells every later change of this run from those of the run before.
                 let kind = if number == 0 { 0 } else { self.random.u32(0..100) };
                 match kind {
-                    0..25 => Operation::Set { key: self.key(), tag, size: self.size() },
+                    0..23 => Operation::Set { key: self.key(), tag, size: self.size() },
+                    23..25 => Operation::Follow,
                     25..35 => {
                         let mut keys: Vec<String> = (0..self.random.usize(1..6)).map(|_| self.key()).collect();
                         keys.sort();
@@ -169,6 +209,7 @@ impl Operation {
             Self::Child { name, key, tag } => {
                 (vec![(format!("{own}/{name}"), key.clone(), Some(filled(tag, 0)))], Answer::Version)
             }
+            Self::Follow => (Vec::new(), Answer::Kept),
             Self::Reopen => (Vec::new(), Answer::Text("-".into())),
         };
         Expected { effects, answer }
@@ -191,6 +232,7 @@ impl fmt::Display for Operation {
             Self::Delete { key } => write!(f, "delete {key}"),
             Self::Clear { prefix } => write!(f, "clear {prefix}*"),
             Self::Child { name, key, tag } => write!(f, "child {name} {key} {tag}"),
+            Self::Follow => write!(f, "follow"),
             Self::Reopen => write!(f, "reopen"),
         }
     }

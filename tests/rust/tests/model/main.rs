@@ -1,12 +1,17 @@
 //! Random verbs against a plain map: the same answers with and without a cache, with and without compression, in memory
-//! and across reopening and kill -9.
+//! and across reopening and kill -9. Maps that follow a scope by what a watch tells are the same, too.
 
-use llmspell_state_persistence::{Document, Error, ErrorKind, Number, Select, State, StateConfig, SyncMode};
+mod replica;
+
+use llmspell_state_persistence::{Document, Error, ErrorKind, Number, Scope, Select, State, StateConfig, SyncMode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+
+use replica::Replica;
 
 type Keys = BTreeMap<String, Value>;
 /// What each scope holds.
@@ -39,6 +44,16 @@ enum Act {
         others: Vec<(usize, Verb)>,
         late: Vec<(usize, Verb)>,
         commit: bool,
+    },
+    /// Calls that are made one after the other without waiting for them: keys that are set, or deleted. The store may be closed
+    /// meanwhile.
+    Post {
+        calls: Vec<(usize, String, Option<Value>)>,
+        close: bool,
+    },
+    /// Those who follow the scopes take what there is, and may keep how far they have come.
+    Follow {
+        save: bool,
     },
     Reopen,
     /// A process sets keys, or deletes those without a number, and is killed while the last of it is under way.
@@ -96,6 +111,9 @@ fn act() -> impl Strategy<Value = Act> {
         48 => verb().prop_map(|(scope, verb)| Act::Plain(scope, verb)),
         20 => (verbs(6), verbs(3), verbs(4), any::<bool>())
             .prop_map(|(early, others, late, commit)| Act::Transaction { early, others, late, commit }),
+        6 => (prop::collection::vec((0..SCOPES.len(), key(), prop::option::of(value())), 1..8), prop::bool::weighted(0.2))
+            .prop_map(|(calls, close)| Act::Post { calls, close }),
+        8 => any::<bool>().prop_map(|save| Act::Follow { save }),
         4 => Just(Act::Reopen),
         1 => prop::collection::vec((key(), prop::option::of(-5_i64..5)), 1..5).prop_map(Act::Kill),
     ]
@@ -263,19 +281,73 @@ impl Drop for Peer {
     }
 }
 
+/// One of [`SCOPES`].
+fn handle(state: &State, scope: usize) -> Scope {
+    SCOPES[scope].iter().fold((**state).clone(), |scope, name| scope.scope(name).unwrap())
+}
+
 /// A store and what it must hold.
 struct Pair {
     config: StateConfig,
     state: State,
     model: Model,
+    replicas: Vec<Replica>,
 }
 
 impl Pair {
-    fn plain(&mut self, (scope, verb): &(usize, Verb)) -> Result<(), TestCaseError> {
-        let mut handle = (*self.state).clone();
-        for name in SCOPES[*scope] {
-            handle = handle.scope(name).unwrap();
+    fn new(config: StateConfig) -> Self {
+        let state = State::with_config(config.clone()).unwrap();
+        let named = |number: usize| Some(format!("replica{number}"));
+        let replicas = (0..SCOPES.len())
+            .flat_map(|scope| [Replica::new(&state, scope, None), Replica::new(&state, scope, named(scope))]);
+        let replicas = replicas.collect();
+        Self { config, state, model: Model::default(), replicas }
+    }
+
+    fn follow(&mut self, save: bool) -> Result<(), TestCaseError> {
+        self.replicas.iter_mut().try_for_each(|replica| replica.follow(&self.model[replica.scope], save))
+    }
+
+    fn open(&mut self) -> Result<(), TestCaseError> {
+        self.state = State::with_config(self.config.clone()).unwrap();
+        self.replicas.iter_mut().try_for_each(|replica| replica.open(&self.state))
+    }
+
+    /// Every call has an answer, also when the store is closed meanwhile; what was acknowledged is there, in the calls' order.
+    fn post(&mut self, calls: &[(usize, String, Option<Value>)], close: bool) -> Result<(), TestCaseError> {
+        let (tell, told) = channel();
+        for (number, (scope, key, value)) in calls.iter().enumerate() {
+            let (tell, scope) = (tell.clone(), handle(&self.state, *scope));
+            let tell = move |there: Result<bool, Error>| tell.send((number, there)).unwrap();
+            match value {
+                Some(value) => scope.calls().set(key, value).unwrap().then(move |version| tell(version.map(|_| true))),
+                None => scope.calls().delete(key).unwrap().then(tell),
+            }
         }
+        drop(tell);
+        let reopens = close && self.config.persistence_path.is_some();
+        if reopens {
+            self.state.close().unwrap();
+        }
+        let answers: Vec<_> = told.iter().collect();
+        prop_assert_eq!(answers.len(), calls.len(), "calls without an answer");
+        for ((number, there), (place, (scope, key, value))) in answers.into_iter().zip(calls.iter().enumerate()) {
+            prop_assert_eq!(number, place, "answers out of order");
+            let keys = &mut self.model[*scope];
+            let was_there = match value {
+                Some(value) => {
+                    keys.insert(key.clone(), value.clone());
+                    true
+                }
+                None => keys.remove(key).is_some(),
+            };
+            prop_assert_eq!(there.unwrap(), was_there, "{}", key);
+        }
+        if reopens { self.open() } else { Ok(()) }
+    }
+
+    fn plain(&mut self, (scope, verb): &(usize, Verb)) -> Result<(), TestCaseError> {
+        let handle = handle(&self.state, *scope);
         prop_assert_eq!(apply!(&handle, verb), expect(&mut self.model[*scope], verb), "{:?}", verb);
         Ok(())
     }
@@ -357,7 +429,7 @@ impl Pair {
         }
         process.kill().unwrap();
         process.wait().unwrap();
-        self.state = State::with_config(self.config.clone()).unwrap();
+        self.open()?;
         let (last, _) = writes.last().unwrap();
         if self.state.get(last).unwrap() == before.get(last).cloned() {
             self.model[0] = before;
@@ -372,8 +444,10 @@ impl Pair {
                 Act::Transaction { .. } => self.transaction(act)?,
                 Act::Reopen if self.config.persistence_path.is_some() => {
                     self.state.close().unwrap();
-                    self.state = State::with_config(self.config.clone()).unwrap();
+                    self.open()?;
                 }
+                Act::Post { calls, close } => self.post(calls, *close)?,
+                Act::Follow { save } => self.follow(*save)?,
                 Act::Kill(writes) if self.config.persistence_path.is_some() => self.kill(writes)?,
                 Act::Reopen | Act::Kill(_) => {}
             }
@@ -381,7 +455,7 @@ impl Pair {
         for scope in 0..SCOPES.len() {
             self.plain(&(scope, Verb::Items { pattern: "*".into(), after: None, limit: None, reverse: false }))?;
         }
-        Ok(())
+        self.follow(true)
     }
 }
 
@@ -390,8 +464,7 @@ fn run(acts: &[Act], on_file: bool, settings: impl FnOnce(&mut StateConfig)) -> 
     let mut config = StateConfig { sync_mode: SyncMode::Off, ..StateConfig::default() };
     config.persistence_path = on_file.then(|| directory.path().join("store.db"));
     settings(&mut config);
-    let state = State::with_config(config.clone()).unwrap();
-    Pair { config, state, model: Model::default() }.run(acts)
+    Pair::new(config).run(acts)
 }
 
 proptest! {
