@@ -15,7 +15,7 @@ step cargo fmt --all --check
 # Apart from the harness, which switches on hooks that the product does not have.
 step cargo clippy --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --all-targets -- -D warnings
 step cargo clippy -p llmspell-state-crash -p llmspell-state-fuzz --all-targets -- -D warnings
-step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --no-deps --quiet
+step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude llmspell-state-crash --exclude llmspell-state-fuzz --exclude llmspell-state-models --no-deps --quiet
 step ruff format --check .
 step ruff check .
 step mypy

@@ -1,11 +1,12 @@
-"""Two agents hand work to each other through a store: a planner in Python's asyncio, a researcher in Lua, killed midway.
+"""Two agents hand work to each other through a store: a planner in asyncio, a researcher in Lua, killed midway.
 
     python examples/hand_over [--store FILE] [--questions 60] [--kills 2]
 
-The planner asks questions (keys `question:N`) and waits for answers; the researcher watches for questions, thinks, and answers
-(`answer:N`). Each watches what the other writes, under a name: the store keeps how far each has come, so that neither misses
-anything while it is gone. The researcher is killed with SIGKILL while it works and started again: a question that it had not
-finished is told again, and `if_version` makes sure that every question has one answer, whoever is told what twice.
+The planner asks questions (keys `question:N`) and waits for answers; the researcher watches for questions, thinks, and
+answers (`answer:N`). Each watches what the other writes, under a name: the store keeps how far each has come, so that
+neither misses anything while it is gone. The researcher is killed with SIGKILL while it works and started again: a
+question that it had not finished is told again, and `if_version` makes sure that every question has one answer,
+whoever is told what twice.
 """
 
 import argparse
@@ -23,7 +24,7 @@ THINKING = 0.002  # seconds in which a model would think
 
 
 async def research(store: Path, kills: asyncio.Queue[None]) -> int:
-    """Keeps a researcher running until it says that it is done; kills it whenever it is told to. Says how many it took."""
+    """Keeps a researcher running until it is done; kills it whenever it is told to. Says how many it took."""
     started = 0
     while True:
         started += 1

@@ -22,4 +22,5 @@ def test_every_question_is_answered_once_although_the_researcher_dies() -> None:
 
 def test_a_second_conversation_on_the_same_store_starts_afresh(tmp_path: Path) -> None:
     for _ in range(2):
-        assert "20 questions, 20 answers" in run("--store", str(tmp_path / "agents.db"), "--questions", "20", "--kills", "1")
+        told = run("--store", str(tmp_path / "agents.db"), "--questions", "20", "--kills", "1")
+        assert "20 questions, 20 answers" in told

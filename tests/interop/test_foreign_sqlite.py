@@ -82,7 +82,9 @@ BUSY_WRITER = textwrap.dedent(
 def test_writers_that_look_at_the_files_amid_their_commits_lose_nothing(tmp_path):
     path, many = tmp_path / "agent.db", 800
     writers = [
-        subprocess.Popen([sys.executable, "-c", BUSY_WRITER, str(path), name, str(many)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", BUSY_WRITER, str(path), name, str(many)], stderr=subprocess.PIPE, text=True
+        )
         for name in ("a", "b", "c")
     ]
     told = [writer.communicate(timeout=120)[1] for writer in writers]
