@@ -49,9 +49,9 @@ impl<T: Send + 'static> Call<T> {
         Self { session: Arc::clone(session), step }
     }
 
-    pub(crate) fn commit(session: &Arc<Session>, mut request: Request, meaning: fn(Response) -> Result<T>) -> Self {
-        request.actor = session.actor().cloned();
-        Self::new(session, Step::Commit(request, meaning))
+    pub(crate) fn commit(scope: &Scope, mut request: Request, meaning: fn(Response) -> Result<T>) -> Self {
+        request.origin = scope.origin().cloned();
+        Self::new(scope.session(), Step::Commit(request, meaning))
     }
 
     pub(crate) fn work(session: &Arc<Session>, work: impl FnOnce() -> Result<T> + Send + 'static) -> Self {
@@ -149,7 +149,7 @@ impl Calls<'_> {
         meaning: fn(Response) -> Result<T>,
     ) -> Result<Call<T>> {
         let request = Request::one(self.id(), Key::parse(key)?.as_str(), action, if_version);
-        Ok(Call::commit(self.0.session(), request, meaning))
+        Ok(Call::commit(self.0, request, meaning))
     }
 
     /// [`Scope::entry`]; known at once when the cache has it.
@@ -196,7 +196,7 @@ impl Calls<'_> {
         if request.changes.is_empty() {
             return Ok(self.0.call(|scope| Ok(scope.store()?.head()?.version.cast_unsigned())));
         }
-        Ok(Call::commit(self.0.session(), request, version))
+        Ok(Call::commit(self.0, request, version))
     }
 
     /// [`Scope::delete`].
@@ -213,7 +213,7 @@ impl Calls<'_> {
     pub fn clear(self, pattern: &str) -> Result<Call<u64>> {
         let change = Change::Clear { scope: self.id(), pattern: Pattern::parse(pattern)? };
         let request = Request { changes: vec![change], ..Request::default() };
-        Ok(Call::commit(self.0.session(), request, |response| match response.only()? {
+        Ok(Call::commit(self.0, request, |response| match response.only()? {
             Applied::Cleared(count) => Ok(count),
             other => Err(unexpected(&other)),
         }))

@@ -1,6 +1,6 @@
 //! One change of one key, as the log has it.
 
-use crate::{Document, Operation};
+use crate::{Document, Operation, Origin};
 
 /// A change of a key, told by a [`Watch`](crate::Watch).
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub struct Change {
     pub old: Option<Document>,
     /// When, in milliseconds since the Unix epoch, UTC.
     pub time_ms: i64,
-    /// Who made it: the setting `actor` of the state that wrote.
-    pub actor: Option<String>,
+    /// Who made it, in the course of what, and why.
+    pub origin: Origin,
     /// Whether it is the last change of its commit that the watch tells of. Whoever keeps a version to go on from keeps it
     /// then.
     pub ends_commit: bool,

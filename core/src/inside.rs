@@ -28,8 +28,8 @@ impl Row<'_> {
         let [seq, version, time_ms, scope, prev] = self.numbers;
         let operation = if self.set { Operation::Set } else { Operation::Delete };
         let Self { key, expires_ms, flags, value, .. } = *self;
-        let actor = None;
-        LogRow { seq, version, time_ms, scope, key, operation, prev, expires_ms, flags, value, actor, check }
+        let origin = [None; 3];
+        LogRow { seq, version, time_ms, scope, key, operation, prev, expires_ms, flags, value, origin, check }
     }
 
     /// The check that belongs to it.

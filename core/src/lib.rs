@@ -43,6 +43,7 @@ pub mod harness;
 #[cfg(not(feature = "harness"))]
 #[allow(unreachable_pub)]
 mod harness;
+mod history;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod inside;
@@ -55,6 +56,7 @@ mod manager;
 #[cfg(models)]
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
+mod origin;
 mod retry;
 mod scope;
 mod session;
@@ -75,10 +77,12 @@ pub use engine::Operation;
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use fork::generation as fork_generation;
+pub use history::{Difference, Differences, Moment, Revision, Undo, Undone, View};
 pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 #[cfg(feature = "tokio")]
 pub use manager::{PersistentStateManager, ScopedState, StateManager, StateTransaction, TransactionId};
+pub use origin::Origin;
 pub use retry::Retry;
 pub use scope::Scope;
 pub use state::State;

@@ -52,5 +52,9 @@ pub const READER_THREADS: usize = 4;
 pub const WATCH_PAGE: usize = 256;
 /// Changes, of whatever keys, that a watch looks at in one snapshot.
 pub const WATCH_ROWS: usize = 20_000;
-/// Longest name of an actor, in bytes of UTF-8.
+/// Longest name of an actor or of a run, in bytes of UTF-8.
 pub const ACTOR_BYTES: usize = 256;
+/// Longest reason of a change, in bytes of UTF-8.
+pub const REASON_BYTES: usize = 4096;
+/// Changes that `history` answers unless told otherwise.
+pub const HISTORY: usize = 100;

@@ -8,7 +8,7 @@ use crate::retry::Retry;
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::request::Applied;
-use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, Transaction, limits};
+use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Origin, Result, Transaction, limits};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -24,15 +24,25 @@ pub struct Scope {
     id: ScopeId,
     name: Arc<str>,
     depth: usize,
+    /// Who makes its changes; nothing where that is the session's affair.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Scope {
     pub(crate) fn new(session: Arc<Session>, id: ScopeId, name: &str, depth: usize) -> Self {
-        Self { session, id, name: name.into(), depth }
+        Self { session, id, name: name.into(), depth, origin: None }
     }
 
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref().or_else(|| self.session.origin())
+    }
+
+    pub(crate) fn with_origin(&self, origin: Arc<Origin>) -> Self {
+        Self { origin: Some(origin), ..self.clone() }
     }
 
     pub(crate) fn store(&self) -> Result<&Arc<Store>> {
@@ -220,7 +230,8 @@ impl Scope {
                 format!("scopes nest at most {} levels deep", limits::SCOPE_DEPTH),
             ));
         }
-        Ok(Self::new(Arc::clone(&self.session), store.scope(self.id, parsed)?, name, self.depth + 1))
+        let child = Self::new(Arc::clone(&self.session), store.scope(self.id, parsed)?, name, self.depth + 1);
+        Ok(Self { origin: self.origin.clone(), ..child })
     }
 
     /// The names of the child scopes, sorted by bytes.
@@ -312,6 +323,7 @@ pub(crate) fn unexpected(applied: &Applied) -> Error {
         Applied::Written(_) => "a write",
         Applied::Deleted(_) => "a deletion",
         Applied::Cleared(_) => "a clearing",
+        Applied::Reverted(_) | Applied::Undone { .. } => "something taken back",
     };
     Error::corrupt(format!("the writer answered with {what}, which was not asked for"))
 }

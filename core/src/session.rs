@@ -4,7 +4,7 @@ use crate::calls::guarded;
 use crate::engine::sqlite::{Sqlite, file};
 use crate::store::Store;
 use crate::sync::AtomicBool;
-use crate::{Error, Result, StateConfig, fork};
+use crate::{Error, Origin, Result, StateConfig, fork};
 use std::fmt;
 use std::path::Path;
 #[cfg(feature = "tokio")]
@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 pub(crate) struct Session {
     store: Arc<Store>,
     /// Who makes the changes of this opening.
-    actor: Option<Arc<str>>,
+    origin: Option<Arc<Origin>>,
     closed: AtomicBool,
 }
 
@@ -60,9 +60,9 @@ fn registry() -> &'static Registry {
 impl Session {
     /// Opens a store as the settings say, or joins the opening that this process has already.
     pub(crate) fn open(mut config: StateConfig) -> Result<Self> {
-        let actor = prepare(&mut config)?;
+        let origin = prepare(&mut config)?;
         let Some(path) = &config.persistence_path else {
-            return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, actor));
+            return Ok(Self::new(Store::new(Box::new(Sqlite::open(None, &config)?), config)?, origin));
         };
         let path = file::resolve(path, &config)?;
         config.persistence_path = Some(path.clone());
@@ -84,7 +84,7 @@ impl Session {
             if let Some(open) = stores.iter_mut().find(|open| Some(&open.file) == found.as_ref()) {
                 check_same(open.store.config(), &config)?;
                 open.sessions += 1;
-                return Ok(Self::new(Arc::clone(&open.store), actor));
+                return Ok(Self::new(Arc::clone(&open.store), origin));
             }
             break;
         }
@@ -93,14 +93,14 @@ impl Session {
             .ok_or_else(|| Error::closed("the store, whose file was removed while it was opened,"))?;
         let store = Store::new(Box::new(engine), config)?;
         stores.push(Open { file, store: Arc::clone(&store), sessions: 1 });
-        Ok(Self::new(store, actor))
+        Ok(Self::new(store, origin))
     }
 
     /// Refuses settings other than those with which it was opened.
     #[cfg(feature = "tokio")]
     pub(crate) fn check_config(&self, mut config: StateConfig) -> Result<()> {
         self.store()?;
-        let actor = prepare(&mut config)?;
+        let origin = prepare(&mut config)?;
         if let Some(path) = &config.persistence_path {
             config.persistence_path = Some(file::resolve(path, &config)?);
         }
@@ -114,15 +114,15 @@ impl Session {
                 shown(&config.persistence_path)
             )));
         }
-        if actor != self.actor {
+        if origin != self.origin {
             return Err(Error::invalid("this state is open for another actor; open another one"));
         }
         check_same(open, &config)
     }
 
     /// One more session of a store.
-    pub(crate) fn new(store: Arc<Store>, actor: Option<Arc<str>>) -> Self {
-        Self { store, actor, closed: AtomicBool::new(false) }
+    pub(crate) fn new(store: Arc<Store>, origin: Option<Arc<Origin>>) -> Self {
+        Self { store, origin, closed: AtomicBool::new(false) }
     }
 
     /// The store, as long as this session is open and in the process that opened it.
@@ -143,8 +143,8 @@ impl Session {
         self.store.config()
     }
 
-    pub(crate) fn actor(&self) -> Option<&Arc<str>> {
-        self.actor.as_ref()
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref()
     }
 
     pub(crate) fn store_id(&self) -> &str {
@@ -219,13 +219,14 @@ impl Drop for Session {
 
 /// Checks settings and brings them into the form in which they are compared; takes out the actor, since a store is shared with
 /// openings of others.
-fn prepare(config: &mut StateConfig) -> Result<Option<Arc<str>>> {
+fn prepare(config: &mut StateConfig) -> Result<Option<Arc<Origin>>> {
     config.check()?;
     // The name that SQLite gives a database in memory.
     if config.persistence_path.as_deref() == Some(Path::new(":memory:")) {
         config.persistence_path = None;
     }
-    Ok(config.actor.take().map(Arc::from))
+    let actor = config.actor.take();
+    Ok(actor.map(|actor| Arc::new(Origin { actor: Some(actor), ..Origin::default() })))
 }
 
 /// Two openings of one file must want the same.

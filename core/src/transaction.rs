@@ -308,7 +308,7 @@ impl Transaction {
         if request.changes.is_empty() {
             return Ok(Call::known(session, snapshot.version.cast_unsigned()));
         }
-        Ok(Call::commit(session, request, calls::version))
+        Ok(Call::commit(&self.scope, request, calls::version))
     }
 
     /// Anything that may ask the database, as a [`Call`]: `transaction.call(|tx| tx.count("*"))`.
@@ -426,7 +426,7 @@ impl Work {
         }
         let keys = std::mem::take(&mut self.keys).into_iter().collect();
         let relies_on = Reliance { snapshot: self.snapshot, keys, ranges: std::mem::take(&mut self.ranges) };
-        Request { changes, relies_on: Some(relies_on), actor: None }
+        Request { changes, relies_on: Some(relies_on), origin: None }
     }
 }
 

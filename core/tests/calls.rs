@@ -200,7 +200,7 @@ fn the_actor_of_an_opening_is_in_the_log() {
     one.set("a", 1).unwrap();
     two.transact(|tx| tx.set("b", 1)).unwrap();
     State::open(&path).unwrap().delete("a").unwrap();
-    let actors: Vec<_> = (0..3).map(|_| watch.next().unwrap().unwrap().actor).collect();
+    let actors: Vec<_> = (0..3).map(|_| watch.next().unwrap().unwrap().origin.actor).collect();
     assert_eq!(actors, [Some("planner".to_owned()), Some("critic".to_owned()), None]);
     assert!(one.verify().unwrap().problems.is_empty());
     let refused = State::with_config(StateConfig { actor: Some(String::new()), ..StateConfig::default() });

@@ -22,8 +22,12 @@ local function pack(...)
 end
 futures.pack = pack
 
+--- The number of the newest call that somebody waits for.
+local newest = 0
+
 --- Has `receiver` get the answer of a call.
 function futures.expect(id, receiver)
+  if id > newest then newest = id end
   pending[id] = receiver
   futures.in_flight = futures.in_flight + 1
 end
@@ -49,10 +53,10 @@ local function give_up(last)
 end
 
 local function hand_over(id, ok, ...)
-  if id == nil then return false end
+  if id == nil then return nil end
   if id == 0 then
     give_up((...))
-    return true
+    return id
   end
   local receiver = pending[id]
   if receiver then
@@ -61,12 +65,16 @@ local function hand_over(id, ok, ...)
     local told, e = pcall(receiver.receive, receiver, ok, ...)
     if not told then receiver:receive(false, e) end
   end
-  return true
+  return id
 end
 
---- Hands every answer that is there to who asked.
+--- Hands the answers that are there to who asked. Calls that are begun meanwhile have their turn in the next round: a task
+--- whose answers come at once must not keep the others waiting.
 function futures.dispatch()
-  while hand_over(take()) do end
+  local last = newest
+  repeat
+    local id = hand_over(take())
+  until not id or id > last
 end
 
 --- The first error that a callback has raised since, as `{ error }`.

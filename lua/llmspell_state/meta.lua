@@ -68,26 +68,53 @@
 ---@field updated number seconds since the epoch
 ---@field expires number? seconds since the epoch
 
----The data operations of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
----@class llmspell_state.Data
+---What can be read of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
+---@class llmspell_state.Reading
 ---@operator len: integer
-local Data = {}
+local Reading = {}
 
 ---The value, or `default` when the key is missing. A stored null is `State.null`.
 ---@param key string 1 to 1024 bytes of UTF-8 without control characters, not starting with `__`
 ---@param default any?
 ---@return any
-function Data:get(key, default) end
+function Reading:get(key, default) end
 
 ---The value with what is known of it, or nil.
 ---@param key string
 ---@return llmspell_state.Entry?
-function Data:entry(key) end
+function Reading:entry(key) end
 
 ---Several values in one consistent read.
 ---@param keys string[]
 ---@return table<string, llmspell_state.Value> found only what is there
-function Data:get_many(keys) end
+function Reading:get_many(keys) end
+
+---Keys in order of their bytes, fetched in pages; no lock is held in between.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?
+function Reading:keys(select) end
+
+---Keys and values, as `keys`.
+---@param select string|llmspell_state.Select|nil
+---@return fun(): string?, llmspell_state.Value
+function Reading:items(select) end
+
+---@param pattern string? default: every key
+---@return integer
+function Reading:count(pattern) end
+
+---@param key string
+---@return boolean
+function Reading:exists(key) end
+
+---A space of keys of its own, isolated from this one and from every other scope.
+---@param name string
+---@return self
+function Reading:scope(name) end
+
+---The data operations of every handle but a view.
+---@class llmspell_state.Data: llmspell_state.Reading
+local Data = {}
 
 ---Stores a value.
 ---@param key string
@@ -110,24 +137,6 @@ function Data:delete(key, options) end
 ---@param pattern string? default: every key
 ---@return integer deleted
 function Data:clear(pattern) end
-
----Keys in order of their bytes, fetched in pages; no lock is held in between.
----@param select string|llmspell_state.Select|nil
----@return fun(): string?
-function Data:keys(select) end
-
----Keys and values, as `keys`.
----@param select string|llmspell_state.Select|nil
----@return fun(): string?, llmspell_state.Value
-function Data:items(select) end
-
----@param pattern string? default: every key
----@return integer
-function Data:count(pattern) end
-
----@param key string
----@return boolean
-function Data:exists(key) end
 
 ---Replaces a value by what `change` makes of it, exactly: it runs again when another writer was faster.
 ---@param key string
@@ -153,11 +162,6 @@ function Data:append(key, item) end
 ---@param patch llmspell_state.Value
 ---@return llmspell_state.Value merged
 function Data:merge(key, patch) end
-
----A space of keys of its own, isolated from this one and from every other scope.
----@param name string
----@return self
-function Data:scope(name) end
 
 ---A space of keys.
 ---@class llmspell_state.Scope: llmspell_state.Data
@@ -214,7 +218,9 @@ function Scope:forget_watch(name) end
 ---@field old llmspell_state.Value? what it had; nil when it was not there
 ---@field version integer version of the commit; all changes of one commit share it
 ---@field time number seconds since the epoch, as `os.time` counts
----@field actor string? the setting `actor` of who wrote
+---@field actor string? who wrote: of `as_run`, or the setting `actor`
+---@field run string? in the course of what, as `as_run` was told
+---@field reason string? and why
 ---@field ends_commit boolean whether it is the last one of its commit: keep a version to go on from then
 
 ---A stream of changes. With `<close>` (Lua 5.4) it is closed at the end of the block.
@@ -241,7 +247,8 @@ function Watch:version() end
 function Watch:name() end
 
 ---What something that is under way will come to. Every method `m` of a handle that may wait has a sister `m_async`, which
----begins at once and answers a future; `keys_async` and `items_async` give whole lists (of keys; of `{ key, value }`).
+---begins at once and answers a future; `keys_async`, `items_async` and `diff_async` give whole lists (of keys; of
+---`{ key, value }`; of differences).
 ---@class llmspell_state.Future
 local Future = {}
 
@@ -287,6 +294,90 @@ function Task:cancel() end
 ---The stack where the task failed, or waits.
 ---@return string
 function Task:traceback() end
+
+---The same scope, whose changes, and those of handles made from it, carry who made them, in the course of what, and why.
+---What is left out stays as it was.
+---@param origin { actor: string?, run: string?, reason: string? } 1 to 256 bytes of UTF-8, the reason up to 4096
+---@return llmspell_state.Scope
+function Scope:as_run(origin) end
+
+---A moment of the past: a version, or as the store was at a time in seconds since the epoch, as `os.time` counts and
+---entries, revisions and changes tell.
+---@alias llmspell_state.Moment integer|{ version: integer }|{ time: number }
+
+---What has happened to a key at one moment.
+---@class llmspell_state.Revision
+---@field operation "set"|"delete"
+---@field value llmspell_state.Value? what the key got; nil for a deletion
+---@field version integer version of the commit
+---@field time number seconds since the epoch
+---@field actor string?
+---@field run string?
+---@field reason string?
+
+---What has happened to a key, the newest first.
+---@param key string
+---@param options? { limit: integer } at most so many (100)
+---@return llmspell_state.Revision[]
+function Scope:history(key, options) end
+
+---The scope as it was at a moment; `Invalid` for a version that is still to come.
+---@param when llmspell_state.Moment
+---@return llmspell_state.View
+function Scope:at(when) end
+
+---A key that is not the same at two moments.
+---@class llmspell_state.Difference
+---@field key string
+---@field old llmspell_state.Value? its value at the first moment; nil where it was not there
+---@field new llmspell_state.Value? its value at the second
+
+---The keys whose values differ between two moments, in order of their bytes.
+---@param from llmspell_state.Moment
+---@param to llmspell_state.Moment? default: now
+---@param pattern string? default: every key
+---@return fun(): llmspell_state.Difference?
+function Scope:diff(from, to, pattern) end
+
+---Gives a key the value that it had at a moment, or deletes it where it was not there; a commit like any other.
+---@param key string
+---@param when llmspell_state.Moment
+---@return integer version of the commit
+function Scope:revert(key, when) end
+
+---Makes every key that fits as it was at a moment, in one commit, which can itself be reverted.
+---@param when llmspell_state.Moment
+---@param pattern string? default: every key
+---@return integer changed how many keys were not as they had been
+function Scope:revert_to(when, pattern) end
+
+---What came of `undo`.
+---@class llmspell_state.Undone
+---@field version integer version of the commit; of the newest one when there was nothing to take back
+---@field keys integer how many keys are as they were
+---@field refused llmspell_state.Refused[] keys left alone, since somebody else has changed them later
+
+---@class llmspell_state.Refused
+---@field scope string[] the names that lead to its scope from the one that `undo` was called on; empty for that one
+---@field key string
+
+---Takes back, in one commit, what an actor or a run has changed in this scope and those inside it.
+---@param what { actor: string?, run: string?, since: integer? } an actor, a run or both; only what came after a version
+---@return llmspell_state.Undone
+function Scope:undo(what) end
+
+---A scope as it was at a moment, whatever is written meanwhile.
+---@class llmspell_state.View: llmspell_state.Reading
+local View = {}
+
+---A scope inside this one, as it was at the same moment; `NotFound` where there is none of this name.
+---@param name string
+---@return llmspell_state.View
+function View:scope(name) end
+
+---The version of the newest commit that it shows.
+---@return integer
+function View:version() end
 
 ---An open store. In Lua 5.4 `local state <close> = State.open(…)` closes it at the end of the block.
 ---@class llmspell_state.State: llmspell_state.Scope

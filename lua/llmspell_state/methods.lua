@@ -12,16 +12,20 @@ local methods = {}
 native.kept.methods = methods
 
 --- Verbs that are one call, by the class that has them.
-local DATA = {
-  "entry", "get_many", "set", "set_many", "delete", "clear", "count", "exists", "increment", "append", "merge", "scope",
+local READING = { "entry", "get_many", "count", "exists", "scope" }
+local WRITING = { "set", "set_many", "delete", "clear", "increment", "append", "merge" }
+local TREE = {
+  "scopes", "watch", "named_watches", "forget_watch", "history", "at", "revert", "revert_to", "undo",
 }
-local TREE = { "scopes", "watch", "named_watches", "forget_watch" }
 local VERBS = {
-  State = { DATA, TREE, { "version", "verify" } },
-  Scope = { DATA, TREE },
-  Transaction = { DATA, { "commit" } },
+  State = { READING, WRITING, TREE, { "version", "verify" } },
+  Scope = { READING, WRITING, TREE },
+  Transaction = { READING, WRITING, { "commit" } },
+  View = { READING },
   Watch = { { "save", "close" } },
 }
+--- The classes that have listings.
+local READABLE = { "State", "Scope", "Transaction", "View" }
 
 local function receive(ok, ...)
   if ok then return ... end
@@ -94,9 +98,8 @@ local function transact(at, self, run, options)
   end
 end
 
---- A listing that is walked through in a task.
-local function walk(begin, self, select)
-  local _, iterator = begin(self, select)
+--- A listing that is walked through in a task, from what beginning it has answered.
+local function walk(_, iterator)
   return function()
     local at = place()
     if at then return settle(at, later.step(iterator)) end
@@ -134,6 +137,15 @@ local function in_task(verb, method)
   end
 end
 
+local function diff_async(self, ...)
+  local begun = of_call(later.diff(self, ...))
+  return tasks.public.spawn(function()
+    local differences = {}
+    for difference in walk(nil, begun:await()) do differences[#differences + 1] = difference end
+    return differences
+  end)
+end
+
 --- Gives every class its futures: `set_async` and so on.
 function methods.add_futures()
   for class, groups in pairs(VERBS) do
@@ -152,17 +164,18 @@ function methods.add_futures()
       return items
     end)
   end
-  for _, class in ipairs { "State", "Scope", "Transaction" } do
+  for _, class in ipairs(READABLE) do
     local own = native.classes[class].methods
     function own.get_async(self, key, default)
       return of_call(later.get(self, key)):with_default(default)
     end
-    own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end)
+    if own.modify then own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end) end
     own.keys_async = listing("keys", function(key) return key end)
     own.items_async = listing("items", function(key, value) return { key, value } end)
     if own.transact then
       own.transact_async = in_task("transact", function(self, ...) return self:transact(...) end)
     end
+    if own.diff then own.diff_async = diff_async end
   end
   function native.classes.Watch.methods.next_async(self, ...)
     later.check_watch(self)
@@ -178,10 +191,12 @@ function methods.wrap()
       for _, verb in ipairs(group) do own[verb] = waiting(own[verb], later[verb]) end
     end
   end
-  for _, class in ipairs { "State", "Scope", "Transaction" } do
+  for _, class in ipairs(READABLE) do
     local own, metatable = native.classes[class].methods, native.classes[class].metatable
     local blocking = {}
-    for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items" } do blocking[verb] = own[verb] end
+    for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items", "diff" } do
+      blocking[verb] = own[verb]
+    end
     function own.get(self, key, default)
       local at = place()
       if not at then return blocking.get(self, key, default) end
@@ -189,10 +204,19 @@ function methods.wrap()
       if value == nil then return default end
       return value
     end
-    function own.modify(self, ...)
-      local at = place()
-      if at then return modify(at, self, ...) end
-      return blocking.modify(self, ...)
+    if own.modify then
+      function own.modify(self, ...)
+        local at = place()
+        if at then return modify(at, self, ...) end
+        return blocking.modify(self, ...)
+      end
+    end
+    if own.diff then
+      function own.diff(self, ...)
+        local at = place()
+        if at then return walk(nil, settle(at, later.diff(self, ...))) end
+        return blocking.diff(self, ...)
+      end
     end
     if own.transact then
       function own.transact(self, ...)
@@ -209,13 +233,15 @@ function methods.wrap()
     end
     for _, verb in ipairs { "keys", "items" } do
       own[verb] = function(self, select)
-        if place() then return walk(later[verb], self, select) end
+        if place() then return walk(later[verb](self, select)) end
         return blocking[verb](self, select)
       end
     end
     local pairs_of = metatable.__pairs
     function metatable.__pairs(self)
-      if place() then return walk(later.items, self) end
+      -- Lua 5.3 cannot yield here, but it can in the loop.
+      local _, task = current()
+      if task or place() then return walk(later.items(self)) end
       return pairs_of(self)
     end
   end

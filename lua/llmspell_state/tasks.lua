@@ -87,6 +87,12 @@ local function wake_first()
   woken[2]:wake(woken[3])
 end
 
+--- The time of the first sleeper that still sleeps: others were woken by something else.
+local function first_deadline()
+  while sleeping > 0 and sleepers[1][2].waits_for ~= sleepers[1][3] do wake_first() end
+  return sleeping > 0 and sleepers[1][1] or nil
+end
+
 --- The end of a task.
 local function finish(task, ok, ...)
   local thread = task.thread
@@ -216,9 +222,10 @@ end
 local function step(timeout)
   if first <= last then
     timeout = 0
-  elseif sleeping > 0 then
-    local left = math.max(0, sleepers[1][1] - now())
-    if not timeout or left < timeout then timeout = left end
+  else
+    local deadline = first_deadline()
+    local left = deadline and math.max(0, deadline - now())
+    if left and (not timeout or left < timeout) then timeout = left end
   end
   if timeout ~= 0 then native.wait(timeout) end
   local was_stepping = is_stepping
@@ -241,14 +248,15 @@ local function call_back()
   if not has_host then return end
   if first <= last then
     native.ring()
-  elseif sleeping > 0 then
-    native.alarm(math.max(0, sleepers[1][1] - now()))
+  else
+    local deadline = first_deadline()
+    if deadline then native.alarm(math.max(0, deadline - now())) end
   end
 end
 
 --- Whether anything can still happen by itself.
 local function is_hopeful()
-  return first <= last or futures.in_flight > 0 or sleeping > 0
+  return first <= last or futures.in_flight > 0 or first_deadline() ~= nil
 end
 
 local HOPELESS = "this waits for something that nothing is left to finish"

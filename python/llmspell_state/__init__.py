@@ -34,10 +34,12 @@ from .errors import (
     UnknownFormatError,
     WrongKeyError,
 )
+from .history import Difference, Revision, Undone
 from .scope import Scope
 from .state import State
 from .transaction import Transaction
 from .verification import Verification
+from .view import View
 from .watch import Watch
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "ConflictError",
     "CorruptError",
     "DataLossError",
+    "Difference",
     "DiskFullError",
     "Entry",
     "ErrorKind",
@@ -62,13 +65,16 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "QuotaExceededError",
+    "Revision",
     "Scope",
     "State",
     "StateError",
     "StateIOError",
     "Transaction",
+    "Undone",
     "UnknownFormatError",
     "Verification",
+    "View",
     "Watch",
     "WrongKeyError",
 ]

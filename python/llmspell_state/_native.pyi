@@ -4,13 +4,28 @@ The compiled part of `llmspell_state`; import the names from there.
 
 import asyncio
 import collections.abc
+import datetime
 import os
 import typing
 from typing_extensions import disjoint_base
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncWatch", "Completions", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "Watch"]
+__all__ = ["AsyncDifferences", "AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncView", "AsyncWatch", "Completions", "Differences", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "View", "Watch"]
+
+@final
+class AsyncDifferences:
+    """
+    Differences.
+    """
+    def fill(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None":
+        """
+        Fetches the next page.
+        """
+    def next(self, /, unknown: "object") -> "typing.Any":
+        """
+        The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
+        """
 
 @final
 class AsyncItems:
@@ -46,6 +61,11 @@ class AsyncScope:
     A scope; `llmspell_state.aio.Scope` is what users see.
     """
     def append(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def as_run(self, /, actor: "str | None", run: "str | None", reason: "str | None") -> "AsyncScope":
+        """
+        The same scope, whose changes are told to be of this actor and run, and for this reason.
+        """
+    def at(self, /, to: "Completions", future: "asyncio.Future[AsyncView]", when: "int | datetime.datetime") -> "None": ...
     def clear(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
     @property
     def closed(self, /) -> bool:
@@ -54,6 +74,7 @@ class AsyncScope:
         """
     def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
     def delete(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None": ...
+    def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences": ...
     def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key with its version and times, or `None`.
@@ -65,6 +86,7 @@ class AsyncScope:
         The value of a key, or `MISSING`.
         """
     def get_many(self, /, to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None": ...
+    def history(self, /, to: "Completions", future: "asyncio.Future[list[typing.Any]]", key: "str", limit: "int | None") -> "None": ...
     def increment(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None": ...
     def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
     def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
@@ -79,6 +101,8 @@ class AsyncScope:
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
+    def revert(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", when: "int | datetime.datetime") -> "None": ...
+    def revert_to(self, /, to: "Completions", future: "asyncio.Future[int]", when: "int | datetime.datetime", pattern: "str") -> "None": ...
     def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None": ...
     def scopes(self, /, to: "Completions", future: "asyncio.Future[list[str]]") -> "None": ...
     def set(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
@@ -96,6 +120,7 @@ class AsyncScope:
         Removes a key and gives its value, or `MISSING`.
         """
     def transaction(self, /, to: "Completions", future: "asyncio.Future[AsyncTransaction]") -> "None": ...
+    def undo(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", actor: "str | None", run: "str | None", since: "int") -> "None": ...
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
     def watch(self, /, to: "Completions", future: "asyncio.Future[AsyncWatch]", pattern: "str", since: "int | None", name: "str | None") -> "None": ...
 
@@ -199,6 +224,32 @@ class AsyncValues:
         """
 
 @final
+class AsyncView:
+    """
+    A view; `llmspell_state.aio.View` is what users see.
+    """
+    def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
+        """
+        The value of a key with its version and times, or `None`.
+        """
+    def exists(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None": ...
+    def get(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
+        """
+        The value of a key, or `MISSING`.
+        """
+    def get_many(self, /, to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None": ...
+    def items(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems": ...
+    def keys(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys": ...
+    def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncView]", name: "str") -> "None": ...
+    def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
+    @property
+    def version(self, /) -> int:
+        """
+        The version of the newest commit that it shows.
+        """
+
+@final
 class AsyncWatch:
     """
     A stream of changes; `llmspell_state.aio.Watch` is what users see.
@@ -268,6 +319,14 @@ class Completions:
         """
 
 @final
+class Differences:
+    """
+    An iterator over what differences are made of.
+    """
+    def __iter__(self, /) -> Differences: ...
+    def __next__(self, /) -> Any: ...
+
+@final
 class Items:
     """
     An iterator over keys and values.
@@ -316,6 +375,14 @@ class Scope:
         """
         Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
         """
+    def as_run(self, /, *, actor: "str | None" = None, run: "str | None" = None, reason: "str | None" = None) -> "Scope":
+        """
+        The same scope, whose changes are told to be of this actor and run, and for this reason.
+        """
+    def at(self, /, when: "int | datetime.datetime") -> "View":
+        """
+        The scope as it was at a moment.
+        """
     def clear(self, /, pattern: "str" = "*") -> "int":
         """
         Removes all keys that match, in one commit, and returns how many there were.
@@ -332,6 +399,10 @@ class Scope:
     def delete(self, /, key: "str", *, if_version: "int | None" = None) -> "bool":
         """
         Removes a key and says whether it was there; with `if_version`, only when that is still its version.
+        """
+    def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None" = None, pattern: "str" = "*") -> "collections.abc.Iterator[typing.Any]":
+        """
+        Iterates over what each `Difference` is made of.
         """
     def entry(self, /, key: "str") -> "typing.Any":
         """
@@ -352,6 +423,10 @@ class Scope:
     def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
         """
         The values of those keys that are there, read at one moment.
+        """
+    def history(self, /, key: "str", limit: "int | None" = None) -> "list[typing.Any]":
+        """
+        What each `Revision` of a key is made of, the newest first.
         """
     def increment(self, /, key: "str", by: "float" = ...) -> "typing.Any":
         """
@@ -388,6 +463,15 @@ class Scope:
         """
         The names of the watches that the store keeps, and the versions that they are done with.
         """
+    def revert(self, /, key: "str", when: "int | datetime.datetime") -> "int":
+        """
+        Gives a key the value that it had at a moment, or deletes it if it was not there then, and returns the version of the
+        commit.
+        """
+    def revert_to(self, /, when: "int | datetime.datetime", pattern: "str" = "*") -> "int":
+        """
+        Makes every key that matches as it was at a moment, in one commit, and returns how many that has changed.
+        """
     def scope(self, /, name: "str") -> "Scope":
         """
         The scope of this name inside this one.
@@ -422,6 +506,10 @@ class Scope:
     def transaction(self, /) -> Transaction:
         """
         Begins a transaction.
+        """
+    def undo(self, /, *, actor: "str | None" = None, run: "str | None" = None, since: "int" = ...) -> "typing.Any":
+        """
+        Takes back everything that an actor or a run has changed, and returns what `Undone` is made of.
         """
     def watch(self, /, pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch":
         """
@@ -591,6 +679,61 @@ class Values:
     """
     def __iter__(self, /) -> Values: ...
     def __next__(self, /) -> Any: ...
+
+@disjoint_base
+class View:
+    """
+    The verbs of a view; `llmspell_state.View` adds Python's mapping protocol.
+    """
+    def __contains__(self, key: str, /) -> bool: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __iter__(self, /) -> Keys: ...
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, of: "View") -> View:
+        """
+        Another handle of the same view.
+        """
+    def count(self, /, pattern: "str" = "*") -> "int":
+        """
+        How many keys match.
+        """
+    def entry(self, /, key: "str") -> "typing.Any":
+        """
+        What the `Entry` of a key is made of, or `None` when it is missing.
+        """
+    def exists(self, /, key: "str") -> "bool":
+        """
+        Whether a key was there.
+        """
+    def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
+        """
+        The value of a key, or `default` when it is missing. Every call gives an object of its own.
+        """
+    def get_many(self, /, keys: "collections.abc.Iterable[str]") -> "dict[str, typing.Any]":
+        """
+        The values of those keys that are there, read at one moment.
+        """
+    def iter_items(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Items":
+        """
+        Iterates over the keys that match and their values.
+        """
+    def iter_keys(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Keys":
+        """
+        Iterates over the keys that match, in the order of their bytes.
+        """
+    def iter_values(self, /, pattern: "str" = "*", *, after: "str | None" = None, limit: "int | None" = None, reverse: "bool" = False) -> "Values":
+        """
+        Iterates over the values of the keys that match.
+        """
+    def scope(self, /, name: "str") -> "View":
+        """
+        The scope of this name inside this one, as it was at the same moment.
+        """
+    @property
+    def version(self, /) -> int:
+        """
+        The version of the newest commit that it shows.
+        """
 
 @disjoint_base
 class Watch:

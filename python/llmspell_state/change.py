@@ -47,7 +47,11 @@ class Change:
     time: datetime
     """When (UTC)."""
     actor: str | None
-    """Who made it: the setting ``actor`` of the state that wrote."""
+    """Who made it: as ``as_run`` said, or else the setting ``actor`` of the state that wrote."""
+    run: str | None
+    """In the course of what, and"""
+    reason: str | None
+    """why, as ``as_run`` said."""
     ends_commit: bool
     """Whether it is the last of its commit that the watch tells: keep ``version`` then, to go on ``since`` it."""
 
@@ -61,7 +65,9 @@ class Change:
         version: int,
         time: int,
         actor: str | None,
+        run: str | None,
+        reason: str | None,
         ends_commit: bool,
     ) -> Change:
         """Makes a date of the milliseconds since 1970 that the store keeps."""
-        return cls(key, operation, value, old, version, date(time), actor, ends_commit)
+        return cls(key, operation, value, old, version, date(time), actor, run, reason, ends_commit)

@@ -11,8 +11,8 @@ from .views import Items, Keys, Select, Values
 _MISSING: Final = object()
 
 
-class StateMapping(MutableMapping[str, Any]):
-    """A ``MutableMapping`` of text to values whose contents are elsewhere: in a store, or in a transaction.
+class ReadMapping(Mapping[str, Any]):
+    """A ``Mapping`` of text to values whose contents are elsewhere: in a store now or in the past, or in a transaction.
 
     Equality and hash are those of the handle, not of what it leads to.
     """
@@ -40,12 +40,6 @@ class StateMapping(MutableMapping[str, Any]):
     @abstractmethod
     def count(self, pattern: str = "*") -> int: ...
 
-    @abstractmethod
-    def take(self, key: str, missing: object) -> Any: ...
-
-    @abstractmethod
-    def set_many(self, mapping: Mapping[str, Any]) -> object: ...
-
     def __reversed__(self) -> Iterator[str]:
         return self.iter_keys(reverse=True)
 
@@ -70,6 +64,18 @@ class StateMapping(MutableMapping[str, Any]):
     ) -> Items:
         """The keys that match with their values; see ``keys``."""
         return Items(self, Select(pattern, after, limit, reverse))
+
+
+class StateMapping(ReadMapping, MutableMapping[str, Any]):
+    """The same as a ``MutableMapping``."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def take(self, key: str, missing: object) -> Any: ...
+
+    @abstractmethod
+    def set_many(self, mapping: Mapping[str, Any]) -> object: ...
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:
         """Removes a key and returns its value; ``default``, or ``KeyError`` without one, when it is missing."""

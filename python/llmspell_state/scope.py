@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import starmap
 from typing import TypeVar
 
 from . import _native
 from .entry import Entry
+from .history import Difference, Revision, Undone
 from .mapping import StateMapping
 from .transaction import Transaction
+from .view import View
 from .watch import Watch
 
 _T = TypeVar("_T")
@@ -56,6 +60,59 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         how far it has come: when it was there before, it goes on where it was, whatever ``since`` says.
         """
         return Watch(super().watch(pattern, since, name))
+
+    def as_run(self, *, actor: str | None = None, run: str | None = None, reason: str | None = None) -> Scope:
+        """The same scope, whose changes are told to be of this actor, in the course of this run, for this reason.
+
+        ``actor`` and ``run`` are names of the program's own, up to 256 bytes, ``reason`` a text for people, up to 4,096
+        bytes. ``history`` and watches tell them, and ``undo`` goes by the first two. What is left out stays as it was.
+        Scopes and transactions made from the handle are of the same origin.
+        """
+        return Scope(super().as_run(actor=actor, run=run, reason=reason))
+
+    def history(self, key: str, limit: int | None = None) -> list[Revision]:
+        """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
+        return [Revision._from_store(*fields) for fields in super().history(key, limit)]
+
+    def at(self, when: int | datetime) -> View:
+        """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.
+
+        A date needs a time zone, and is looked up to the millisecond. ``InvalidError`` for a version that is still to
+        come.
+        """
+        return View(super().at(when))
+
+    def diff(
+        self, since: int | datetime, until: int | datetime | None = None, pattern: str = "*"
+    ) -> Iterator[Difference]:
+        """The keys that match and are not the same at two moments, sorted by their bytes, with both values.
+
+        The moments are as for ``at``; without ``until``, the second is now. It may be the earlier one.
+        """
+        return starmap(Difference, super().diff(since, until, pattern))
+
+    def revert(self, key: str, when: int | datetime) -> int:
+        """Gives a key the value that it had at a moment (see ``at``), and returns the version of the commit.
+
+        A key that was not there then is deleted.
+        """
+        return super().revert(key, when)
+
+    def revert_to(self, when: int | datetime, pattern: str = "*") -> int:
+        """Makes every key that matches as it was at a moment (see ``at``), and returns how many that has changed.
+
+        It is one commit, which can itself be reverted. ``QuotaExceededError`` for more changes than one commit holds.
+        """
+        return super().revert_to(when, pattern)
+
+    def undo(self, *, actor: str | None = None, run: str | None = None, since: int = 0) -> Undone:
+        """Takes back what an actor, a run, or an actor in a run has changed in this scope and those inside it.
+
+        With ``since``, only what came after that version. It is one commit, which can itself be undone. A key that
+        somebody else has changed later is left alone and told in ``refused``. ``InvalidError`` when neither ``actor``
+        nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
+        """
+        return Undone(*super().undo(actor=actor, run=run, since=since))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

@@ -31,7 +31,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     - ``max_value_bytes``: the longest stored text of one value.
     - ``busy_timeout_ms``: how long a write waits for other processes.
     - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
-    - ``actor``: who makes the changes of this opening; watches tell it.
+    - ``actor``: who makes the changes of this opening; history and watches tell it.
     - ``default``: a function that turns objects which cannot be stored into ones that can, like ``json.dumps``'s.
     """
 

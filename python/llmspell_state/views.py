@@ -9,7 +9,7 @@ from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
-    from .mapping import StateMapping
+    from .mapping import ReadMapping
 
 
 class _Range(TypedDict):
@@ -35,9 +35,9 @@ class Keys(KeysView[str]):
     """The keys that match, sorted by their bytes."""
 
     __slots__ = ("_select",)
-    _mapping: StateMapping
+    _mapping: ReadMapping
 
-    def __init__(self, mapping: StateMapping, select: Select) -> None:
+    def __init__(self, mapping: ReadMapping, select: Select) -> None:
         super().__init__(mapping)
         self._select = select
 
@@ -60,9 +60,9 @@ class Values(ValuesView[Any]):
     """The values of the keys that match, in the order of their keys."""
 
     __slots__ = ("_select",)
-    _mapping: StateMapping
+    _mapping: ReadMapping
 
-    def __init__(self, mapping: StateMapping, select: Select) -> None:
+    def __init__(self, mapping: ReadMapping, select: Select) -> None:
         super().__init__(mapping)
         self._select = select
 
@@ -83,9 +83,9 @@ class Items(ItemsView[str, Any]):
     """The keys that match and their values, sorted by the bytes of the keys."""
 
     __slots__ = ("_select",)
-    _mapping: StateMapping
+    _mapping: ReadMapping
 
-    def __init__(self, mapping: StateMapping, select: Select) -> None:
+    def __init__(self, mapping: ReadMapping, select: Select) -> None:
         super().__init__(mapping)
         self._select = select
 
@@ -102,12 +102,12 @@ class Items(ItemsView[str, Any]):
         return _describe(self._mapping, "items", self._select)
 
 
-def _length(mapping: StateMapping, select: Select) -> int:
+def _length(mapping: ReadMapping, select: Select) -> int:
     if select == Select(select.pattern):
         return mapping.count(select.pattern)
     return sum(1 for _ in mapping.iter_keys(select.pattern, **select.range()))
 
 
-def _describe(mapping: StateMapping, listing: str, select: Select) -> str:
+def _describe(mapping: ReadMapping, listing: str, select: Select) -> str:
     given = [f"{name}={value!r}" for name, value in select.range().items() if value is not None and value is not False]
     return f"{mapping!r}.{listing}({', '.join([repr(select.pattern), *given])})"

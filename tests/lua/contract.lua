@@ -178,7 +178,7 @@ end
 local VERBS = {}
 
 for _, verb in ipairs { "exists", "get_many", "set_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
-  "rollback", "close", "verify", "named_watches", "forget_watch" } do
+  "rollback", "close", "verify", "named_watches", "forget_watch", "revert" } do
   VERBS[verb] = function(_, handle, given) return handle[verb](handle, unpack(given)) end
 end
 for _, verb in ipairs { "set", "delete" } do
@@ -277,7 +277,7 @@ end
 function VERBS.next_change(_, watch, _, options)
   local change = watch:next((options.timeout or 10000) / 1000)
   if change == nil then return END end
-  for _, name in ipairs { "value", "old", "actor" } do change[name] = result(change[name]) end
+  for _, name in ipairs { "value", "old", "actor", "run", "reason" } do change[name] = result(change[name]) end
   return change
 end
 
@@ -288,6 +288,46 @@ function VERBS.changes(_, watch)
     changes[#changes + 1] = State.array { change.key, change.operation, value, old, change.ends_commit }
   end
   return State.array(changes)
+end
+
+function VERBS.as_run(run, handle, _, options)
+  local name = options.as
+  options.as = nil
+  run.handles[name] = handle:as_run(options)
+end
+
+function VERBS.history(_, handle, given, options)
+  local revisions = State.array {}
+  for index, revision in ipairs(handle:history(given[1], next(options) and options)) do
+    revisions[index] = State.array { revision.operation, result(revision.value) }
+  end
+  return revisions
+end
+
+function VERBS.revision(_, handle, given)
+  local revision = handle:history(given[1])[given[2] + 1]
+  for _, name in ipairs { "value", "actor", "run", "reason" } do revision[name] = result(revision[name]) end
+  return revision
+end
+
+function VERBS.at(run, handle, given, options)
+  run.handles[options.as] = handle:at(given[1])
+end
+
+function VERBS.diff(_, handle, given, options)
+  local differences = State.array {}
+  for difference in handle:diff(given[1], given[2], options.pattern) do
+    differences[#differences + 1] = State.array { difference.key, result(difference.old), result(difference.new) }
+  end
+  return differences
+end
+
+function VERBS.revert_to(_, handle, given, options) return handle:revert_to(given[1], options.pattern) end
+
+function VERBS.undo(_, handle, _, options)
+  local undone = handle:undo(options)
+  for index, refused in ipairs(undone.refused) do undone.refused[index] = State.array { refused.scope, refused.key } end
+  return undone
 end
 
 function VERBS.save_watch(_, watch) return watch:save() end
@@ -331,7 +371,7 @@ end
 
 function Run:fits(verb, expected, answer)
   expected = self:expand(expected, true)
-  local is_partial = verb == "entry" or verb == "verify" or verb == "next_change"
+  local is_partial = has({ "entry", "verify", "next_change", "revision", "undo" }, verb)
   if not is_partial or expected == MISSING or answer == MISSING then return same(expected, answer) end
   for name, field in pairs(expected) do
     if not same(field, answer[name]) then return false end

@@ -14,7 +14,7 @@ import anyio
 import llmspell_state
 import pytest
 from llmspell_state import ClosedError, ConflictError, Entry, InvalidError, InvalidTypeError, Verification, aio
-from llmspell_state.aio import Scope, State, Transaction, Watch
+from llmspell_state.aio import Scope, State, Transaction, View, Watch
 from loops import LOOPS, run
 
 
@@ -30,7 +30,11 @@ def test_the_example_of_the_module_is_true() -> None:
 
 def test_every_verb_is_there_with_the_arguments_of_the_plain_one() -> None:
     of_mappings = {"popitem", "update", "iter_keys", "iter_values", "iter_items", "take"}
-    for plain, coroutines in ((llmspell_state.State, State), (llmspell_state.Scope, Scope)):
+    for plain, coroutines in (
+        (llmspell_state.State, State),
+        (llmspell_state.Scope, Scope),
+        (llmspell_state.View, View),
+    ):
         for name in dir(plain):
             if name.startswith("_") or name in of_mappings:
                 continue
@@ -40,9 +44,9 @@ def test_every_verb_is_there_with_the_arguments_of_the_plain_one() -> None:
                 assert list(inspect.signature(method).parameters) == wanted, name
 
 
-@pytest.mark.parametrize("cls", [State, Transaction, Watch])
+@pytest.mark.parametrize("cls", [State, Transaction, View, Watch])
 def test_what_waits_is_a_coroutine_function(cls: type) -> None:
-    plain = {"keys", "values", "items", "transaction", "watch"}
+    plain = {"keys", "values", "items", "transaction", "watch", "as_run", "diff"}
     for name, method in inspect.getmembers(cls, inspect.isfunction):
         if not name.startswith("_"):
             assert inspect.iscoroutinefunction(method) == (name not in plain), name

@@ -29,6 +29,7 @@ TAKEN = [(file, case) for file, case in CASES if RUNNER not in case.get("skip_in
 
 MISSING = type("Missing", (), {"__repr__": lambda _: "(missing)"})()
 SAY_NOTHING = ("set", "set_many", "rollback", "close", "save_watch", "close_watch")
+PARTLY = ("entry", "verify", "next_change", "revision", "undo")
 END = type("End", (), {"__repr__": lambda _: "(end)"})()
 
 
@@ -132,6 +133,11 @@ async def collect(listing: Any) -> list[Any]:
     return [list(item) if isinstance(item, tuple) else item for item in found]
 
 
+def origin(told: Any) -> dict[str, Any]:
+    parts = {name: getattr(told, name) for name in ("actor", "run", "reason")}
+    return {name: MISSING if part is None else part for name, part in parts.items()}
+
+
 class Run:
     """One run of one case."""
 
@@ -218,7 +224,7 @@ class Run:
 
     def fits(self, verb: str, expected: Any, answer: Any) -> bool:
         expected = self.expand(expected)
-        if verb in ("entry", "verify", "next_change") and isinstance(expected, dict) and isinstance(answer, dict):
+        if verb in PARTLY and isinstance(expected, dict) and isinstance(answer, dict):
             return all(same(field, answer[name]) for name, field in expected.items())
         return same(expected, answer)
 
@@ -325,8 +331,7 @@ class Run:
         if change is None:
             return END
         fields = {name: getattr(change, name) for name in ("key", "operation", "version", "time", "ends_commit")}
-        actor = MISSING if change.actor is None else change.actor
-        return {**fields, "value": stored(change.value), "old": stored(change.old), "actor": actor}
+        return {**fields, **origin(change), "value": stored(change.value), "old": stored(change.old)}
 
     async def do_changes(self, watch: Any) -> Any:
         told = []
@@ -340,6 +345,23 @@ class Run:
 
     async def do_close_watch(self, watch: Any) -> Any:
         return await settle(watch.close())
+
+    async def do_history(self, handle: Any, key: str, **options: Any) -> Any:
+        told = await settle(handle.history(key, **options))
+        return [[revision.operation, stored(revision.value)] for revision in told]
+
+    async def do_revision(self, handle: Any, key: str, index: int) -> Any:
+        revision = (await settle(handle.history(key)))[index]
+        fields = {name: getattr(revision, name) for name in ("operation", "version", "time")}
+        return {**fields, **origin(revision), "value": stored(revision.value)}
+
+    async def do_diff(self, handle: Any, *moments: int, **options: Any) -> Any:
+        told = await collect(handle.diff(*moments, **options))
+        return [[difference.key, stored(difference.old), stored(difference.new)] for difference in told]
+
+    async def do_undo(self, handle: Any, **options: Any) -> Any:
+        undone = await settle(handle.undo(**options))
+        return {"keys": undone.keys, "refused": [[list(scopes), key] for scopes, key in undone.refused]}
 
     async def do_shell(self, _: Any, command: str) -> Any:
         subprocess.run(["sh", "-c", command], cwd=self.directory, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from llmspell_state import ConflictError, InvalidError, Scope, State, Transaction
+from llmspell_state import MISSING, ConflictError, InvalidError, Scope, State, Transaction
 
 KEYS = st.sampled_from(["a", "b", "b:1", "b:2", "é", "z"])
 SCOPES = st.sampled_from(["", "s", "t"])
@@ -42,6 +43,8 @@ class Model(RuleBasedStateMachine):
         self.state = State(self.path, **self.options)
         self.models: dict[str, dict[str, object]] = {"": {}, "s": {}, "t": {}}
         self.version = 0
+        self.moments = [(0, copy.deepcopy(self.models))]
+        self.runs = 0
 
     def handle(self, scope: str) -> Scope:
         return self.state.scope(scope) if scope else self.state
@@ -145,6 +148,53 @@ class Model(RuleBasedStateMachine):
         listing = self.handle(scope).items(after=after, limit=limit, reverse=reverse)
         assert list(listing) == [(key, self.models[scope][key]) for key in expected]
         assert len(listing) == len(expected)
+
+    @rule()
+    def remember(self):
+        self.moments.append((self.state.version, copy.deepcopy(self.models)))
+
+    @rule(scope=SCOPES, pick=st.integers(0))
+    def look_back(self, scope, pick):
+        version, then = self.moments[pick % len(self.moments)]
+        view = self.handle(scope).at(version)
+        assert dict(view) == then[scope] and list(view) == sorted_keys(then[scope])
+        assert len(view) == len(then[scope]) and view.get("b", MISSING) == then[scope].get("b", MISSING)
+
+    @rule(scope=SCOPES, pick=st.integers(0))
+    def differ(self, scope, pick):
+        version, then = self.moments[pick % len(self.moments)]
+        old, new = then[scope], self.models[scope]
+        told = {difference.key: (difference.old, difference.new) for difference in self.handle(scope).diff(version)}
+        pairs = {key: (old.get(key, MISSING), new.get(key, MISSING)) for key in old.keys() | new.keys()}
+        assert all(pairs[key] == pair for key, pair in told.items())
+        assert {key for key, (was, now) in pairs.items() if was != now} <= told.keys()
+
+    @rule(scope=SCOPES, pick=st.integers(0), pattern=st.sampled_from(["*", "b*", "[az]"]))
+    def revert(self, scope, pick, pattern):
+        version, then = self.moments[pick % len(self.moments)]
+        chosen = {"*": set(then[scope]) | set(self.models[scope]), "b*": {"b", "b:1", "b:2"}, "[az]": {"a", "z"}}
+        for key in chosen[pattern]:
+            self.models[scope].pop(key, None)
+            if key in then[scope]:
+                self.models[scope][key] = copy.deepcopy(then[scope][key])
+        self.handle(scope).revert_to(version, pattern)
+
+    @rule(scope=SCOPES, run=st.dictionaries(KEYS, VALUES), gone=st.sets(KEYS), others=st.dictionaries(KEYS, VALUES))
+    def undo(self, scope, run, gone, others):
+        self.runs += 1
+        name, model = f"r{self.runs}", self.models[scope]
+        handle = self.state.as_run(run=name)
+        handle = handle.scope(scope) if scope else handle
+        touched = set(run) | {key for key in gone if key in model}
+        for key, value in run.items():
+            handle[key] = value
+        for key in gone:
+            handle.delete(key)
+        self.handle(scope).update(others)
+        undone = self.state.undo(run=name)
+        path = (scope,) if scope else ()
+        assert set(undone.refused) == {(path, key) for key in touched & set(others)}
+        model.update(others)
 
     @rule()
     def reopen(self):

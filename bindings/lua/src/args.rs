@@ -4,15 +4,25 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::handle::{self, Object, Owner};
 use crate::module::MODULE_FUNCTIONS;
-use llmspell_state_persistence::{Number, Scope, Select, State, Transaction, Watch, WatchOptions};
+use llmspell_state_persistence::{
+    Entry, Moment, Number, Origin, Result as Answer, Scope, Select, State, Transaction, Undo, View, Watch, WatchOptions,
+};
 use mlua::ffi;
 use std::os::raw::c_int;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Handles that have the data operations.
 pub(crate) enum Target<'c> {
     Scope(&'c Scope),
     Transaction(&'c Transaction),
+}
+
+/// Handles that can be read.
+pub(crate) enum Source<'c> {
+    Scope(&'c Scope),
+    Transaction(&'c Transaction),
+    View(&'c View),
 }
 
 /// The same verb on either kind of handle.
@@ -26,7 +36,39 @@ macro_rules! on {
 }
 pub(crate) use on;
 
-impl Target<'_> {
+/// The same reading verb on any kind of handle.
+macro_rules! read {
+    ($source:expr, $handle:ident => $verb:expr) => {
+        match $source {
+            $crate::args::Source::Scope($handle) => $verb,
+            $crate::args::Source::Transaction($handle) => $verb,
+            $crate::args::Source::View($handle) => $verb,
+        }
+    };
+}
+pub(crate) use read;
+
+impl Source<'_> {
+    /// What is known of a key without asking the database.
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it is there
+    pub(crate) fn peek(&self, key: &str) -> Answer<Option<Option<Arc<Entry>>>> {
+        match self {
+            Self::Scope(scope) => scope.peek(key),
+            Self::Transaction(transaction) => transaction.peek(key),
+            Self::View(_) => Ok(None),
+        }
+    }
+}
+
+impl<'c> Target<'c> {
+    /// It can be read as well.
+    pub(crate) fn source(&self) -> Source<'c> {
+        match self {
+            Self::Scope(scope) => Source::Scope(scope),
+            Self::Transaction(transaction) => Source::Transaction(transaction),
+        }
+    }
+
     pub(crate) fn max_value_bytes(&self) -> usize {
         on!(self, handle => handle.max_value_bytes())
     }
@@ -45,11 +87,24 @@ impl Call {
         }
     }
 
+    /// The handle of a method that only reads, for as long as Lua does not run.
+    #[inline]
+    pub(crate) fn source(&self) -> Result<Source<'_>, Failure> {
+        match handle::object(self, 1) {
+            Some(Object::State(state)) => Ok(Source::Scope(state)),
+            Some(Object::Scope(scope)) => Ok(Source::Scope(scope)),
+            Some(Object::Transaction(transaction)) => Ok(Source::Transaction(transaction)),
+            Some(Object::View(view)) => Ok(Source::View(view)),
+            _ => Err(self.bad_self("State, Scope, Transaction or View")),
+        }
+    }
+
     /// Where a listing comes from.
     pub(crate) fn owner(&self) -> Result<Owner, Failure> {
-        Ok(match self.target()? {
-            Target::Scope(scope) => Owner::Scope(scope.clone()),
-            Target::Transaction(transaction) => Owner::Transaction(transaction.clone()),
+        Ok(match self.source()? {
+            Source::Scope(scope) => Owner::Scope(scope.clone()),
+            Source::Transaction(transaction) => Owner::Transaction(transaction.clone()),
+            Source::View(view) => Owner::View(view.clone()),
         })
     }
 
@@ -78,6 +133,13 @@ impl Call {
         match self.target() {
             Ok(Target::Transaction(transaction)) => Ok(transaction.clone()),
             _ => Err(self.bad_self("Transaction")),
+        }
+    }
+
+    pub(crate) fn own_view(&self) -> Result<View, Failure> {
+        match handle::object(self, 1) {
+            Some(Object::View(view)) => Ok(view.clone()),
+            _ => Err(self.bad_self("View")),
         }
     }
 
@@ -290,5 +352,90 @@ impl Call {
         };
         self.options(index, take, "pattern, since, name")?;
         Ok(options)
+    }
+
+    /// `{limit = n}`.
+    pub(crate) fn limit(&self, index: c_int) -> Result<Option<usize>, Failure> {
+        let mut limit = None;
+        // What memory cannot hold is no limit.
+        let mut take =
+            |name: &str| self.whole_option(index, name).map(|n| limit = Some(usize::try_from(n).unwrap_or(usize::MAX)));
+        self.options(index, |name| (name == "limit").then(|| take(name)), "limit")?;
+        Ok(limit)
+    }
+
+    /// A moment of the past: a version, `{version = }` or `{time = }`.
+    pub(crate) fn moment(&self, index: c_int) -> Result<Moment, Failure> {
+        match self.kind(index) {
+            ffi::LUA_TNUMBER => {
+                let version = self.integer(index).and_then(|n| u64::try_from(n).ok());
+                let version =
+                    version.ok_or_else(|| self.bad_argument(index, "a version is a whole number from 0 up"))?;
+                return Ok(Moment::Version(version));
+            }
+            ffi::LUA_TTABLE => {}
+            _ => return Err(self.expected(index, "version or table")),
+        }
+        let (mut version, mut time) = (None, None);
+        let take = |name: &str| match name {
+            "version" => Some(self.whole_option(index, name).map(|n| version = Some(Moment::Version(n)))),
+            "time" => Some(self.time_option(index, name).map(|ms| time = Some(Moment::TimeMs(ms)))),
+            _ => None,
+        };
+        self.options(index, take, "version, time")?;
+        match (version, time) {
+            (Some(moment), None) | (None, Some(moment)) => Ok(moment),
+            _ => Err(self.bad_argument(index, "a moment is told by version or by time, by one of the two")),
+        }
+    }
+
+    /// A moment, or now.
+    pub(crate) fn moment_or_now(&self, index: c_int) -> Result<Option<Moment>, Failure> {
+        if self.is_missing(index) { Ok(None) } else { self.moment(index).map(Some) }
+    }
+
+    /// Seconds since the epoch, as `os.time` counts them and entries tell them; here in milliseconds.
+    fn time_option(&self, index: c_int, name: &str) -> Result<i64, Failure> {
+        #[allow(clippy::cast_precision_loss)] // times so far away are all the same
+        let seconds = match self.number(-1).ok_or_else(|| self.bad_option(index, name, "number of seconds"))? {
+            Number::Int(int) => int as f64,
+            Number::Float(float) => float,
+        };
+        if seconds.is_nan() {
+            return Err(self.bad_argument(index, &format!("option '{name}': a number of seconds expected")));
+        }
+        // To the nearest, since a float of seconds can be a little less than the milliseconds that it stands for.
+        #[allow(clippy::cast_possible_truncation)] // what is beyond all times stays beyond them
+        Ok((seconds * 1000.0).round() as i64)
+    }
+
+    /// `{actor = , run = , reason = }`.
+    pub(crate) fn origin(&self, index: c_int) -> Result<Origin, Failure> {
+        self.check_table(index)?;
+        let mut origin = Origin::default();
+        let take = |name: &str| {
+            let part = match name {
+                "actor" => &mut origin.actor,
+                "run" => &mut origin.run,
+                "reason" => &mut origin.reason,
+                _ => return None,
+            };
+            Some(self.text_option(index, name).map(|text| *part = Some(text)))
+        };
+        self.options(index, take, "actor, run, reason")?;
+        Ok(origin)
+    }
+
+    /// `{actor = , run = , since = }`.
+    pub(crate) fn undo(&self, index: c_int) -> Result<Undo, Failure> {
+        let mut undo = Undo::default();
+        let take = |name: &str| match name {
+            "actor" => Some(self.text_option(index, name).map(|text| undo.actor = Some(text))),
+            "run" => Some(self.text_option(index, name).map(|text| undo.run = Some(text))),
+            "since" => Some(self.whole_option(index, name).map(|n| undo.since = n)),
+            _ => None,
+        };
+        self.options(index, take, "actor, run, since")?;
+        Ok(undo)
     }
 }

@@ -1,4 +1,4 @@
-//! Userdata: what Lua holds of a state, a scope, a transaction, an iterator, and binary.
+//! Userdata: what Lua holds of a state, a scope, a transaction, a watch, a view, an iterator, and binary.
 //!
 //! A script with the debug library can give any userdata any metatable, so a metatable proves nothing. Every block of ours
 //! starts with a seal that is drawn at random once per process and that no script can read.
@@ -7,7 +7,7 @@ use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::queue;
 use crate::stack::{Function, Place, Stack};
-use llmspell_state_persistence::{Items, Keys, Retry, Scope, State, Transaction, Watch};
+use llmspell_state_persistence::{Differences, Items, Keys, Retry, Scope, State, Transaction, View, Watch};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::raw::c_int;
@@ -21,7 +21,9 @@ pub(crate) enum Object {
     /// A listing and where it came from. A thread of the core may be fetching its next page.
     Keys(Arc<Mutex<Keys>>, Owner),
     Items(Arc<Mutex<Items>>, Owner),
+    Differences(Arc<Mutex<Differences>>, Owner),
     Watch(Watch, Scope),
+    View(View),
     Retry(Retry),
     Queue(queue::Held),
 }
@@ -30,12 +32,14 @@ pub(crate) enum Object {
 pub(crate) enum Owner {
     Scope(Scope),
     Transaction(Transaction),
+    View(View),
 }
 
 pub(crate) static STATE: Place = Place::new();
 pub(crate) static SCOPE: Place = Place::new();
 pub(crate) static TRANSACTION: Place = Place::new();
 pub(crate) static WATCH: Place = Place::new();
+pub(crate) static VIEW: Place = Place::new();
 static INTERNAL: Place = Place::new();
 static BINARY: Place = Place::new();
 
@@ -104,7 +108,10 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
         Object::Scope(_) => &SCOPE,
         Object::Transaction(_) => &TRANSACTION,
         Object::Watch(..) => &WATCH,
-        Object::Keys(..) | Object::Items(..) | Object::Retry(_) | Object::Queue(_) => &INTERNAL,
+        Object::View(_) => &VIEW,
+        Object::Keys(..) | Object::Items(..) | Object::Differences(..) | Object::Retry(_) | Object::Queue(_) => {
+            &INTERNAL
+        }
     };
     stack.protected(0, 1, &|stack: Stack| {
         let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();

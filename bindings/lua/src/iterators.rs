@@ -1,6 +1,6 @@
-//! `keys`, `items` and `pairs`: one function per listing, which a `for` loop or a script calls for the next.
+//! `keys`, `items`, `pairs` and `diff`: one function per listing, which a `for` loop or a script calls for the next.
 
-use crate::args::on;
+use crate::args::read;
 use crate::call::{Call, Returned, enter};
 use crate::error::Failure;
 use crate::handle::{self, Object};
@@ -21,22 +21,23 @@ pub(crate) fn items(call: &Call) -> Returned {
 
 /// `pairs(handle)`: every item.
 pub(crate) fn pairs(call: &Call) -> Returned {
-    let items = on!(call.target()?, handle => handle.items(Select::default()))?;
+    let items = read!(call.source()?, handle => handle.items(Select::default()))?;
     push(call, Object::Items(Arc::new(Mutex::new(items)), call.owner()?))
 }
 
 /// The listing of the keys that arguments of `keys` ask for.
 pub(crate) fn begin_keys(call: &Call) -> Result<Object, Failure> {
-    let keys = on!(call.target()?, handle => handle.keys(call.select(2)?))?;
+    let keys = read!(call.source()?, handle => handle.keys(call.select(2)?))?;
     Ok(Object::Keys(Arc::new(Mutex::new(keys)), call.owner()?))
 }
 
 pub(crate) fn begin_items(call: &Call) -> Result<Object, Failure> {
-    let items = on!(call.target()?, handle => handle.items(call.select(2)?))?;
+    let items = read!(call.source()?, handle => handle.items(call.select(2)?))?;
     Ok(Object::Items(Arc::new(Mutex::new(items)), call.owner()?))
 }
 
-fn push(call: &Call, iterator: Object) -> Returned {
+/// Answers the function that gives the next of an iterator.
+pub(crate) fn push(call: &Call, iterator: Object) -> Returned {
     handle::push(**call, iterator)?;
     call.protected(1, 1, &|stack: Stack| stack.push_closure(next_entry))?;
     Ok(1)
@@ -60,6 +61,9 @@ fn next(call: &Call, index: c_int) -> Returned {
         }
         Some(Object::Items(items, _)) => {
             Outcome::Item(items.lock().unwrap_or_else(PoisonError::into_inner).next().transpose()?)
+        }
+        Some(Object::Differences(differences, _)) => {
+            Outcome::Difference(differences.lock().unwrap_or_else(PoisonError::into_inner).next().transpose()?)
         }
         _ => return Err(gone()),
     };

@@ -1,7 +1,7 @@
 //! The verbs for who does not wait: each answers the number of a call, whose results the queue will have, or, where they are
 //! known at once, nil and the results.
 
-use crate::args::{Target, on};
+use crate::args::{Source, Target};
 use crate::call::{Call, Returned, function};
 use crate::handle::{self, Functions, Object, Owner};
 use crate::iterators;
@@ -50,7 +50,7 @@ pub(crate) static FUNCTIONS: Functions = &[
 ];
 
 /// Has a call made, and answers its number.
-fn later<T: Send + 'static>(
+pub(crate) fn begin<T: Send + 'static>(
     call: &Call,
     made: Made<T>,
     meaning: impl FnOnce(T) -> Outcome + Send + 'static,
@@ -68,24 +68,25 @@ fn known(call: &Call, outcome: Outcome) -> Returned {
     Ok(1 + outcome.push(**call)?)
 }
 
-/// Work that may ask the database, on either kind of handle, as a call.
+/// Work that may ask the database, on any kind of handle, as a call.
 macro_rules! work {
-    ($target:expr, $handle:ident => $verb:expr) => {
-        match $target {
-            Target::Scope(handle) => handle.call(move |$handle| $verb),
-            Target::Transaction(handle) => handle.call(move |$handle| $verb),
+    ($source:expr, $handle:ident => $verb:expr) => {
+        match $source {
+            Source::Scope(handle) => handle.call(move |$handle| $verb),
+            Source::Transaction(handle) => handle.call(move |$handle| $verb),
+            Source::View(handle) => handle.call(move |$handle| $verb),
         }
     };
 }
 
 /// Asks for an entry, or knows it.
 fn ask(call: &Call, meaning: fn(Option<Arc<Entry>>) -> Outcome) -> Returned {
-    let (target, key) = call.keyed()?;
-    if let Some(entry) = on!(&target, handle => handle.peek(key))? {
+    let (source, key) = (call.source()?, call.text(2)?);
+    if let Some(entry) = source.peek(key)? {
         return known(call, meaning(entry));
     }
     let key = key.to_owned();
-    later(call, work!(target, handle => handle.entry(&key)), meaning)
+    begin(call, work!(source, handle => handle.entry(&key)), meaning)
 }
 
 fn get(call: &Call) -> Returned {
@@ -101,15 +102,15 @@ fn exists(call: &Call) -> Returned {
 }
 
 fn get_many(call: &Call) -> Returned {
-    let target = call.target()?;
+    let source = call.source()?;
     call.check_table(2)?;
     let keys = value::read_texts(call, 2).map_err(|problem| call.bad_argument(2, &problem))?;
     let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
-    let made = work!(target, handle => {
+    let made = work!(source, handle => {
         let entries = handle.get_many(&keys)?;
         Ok(keys.into_iter().zip(entries).filter_map(|(key, entry)| Some((key, entry?))).collect())
     });
-    later(call, made, Outcome::Found)
+    begin(call, made, Outcome::Found)
 }
 
 fn set(call: &Call) -> Returned {
@@ -118,9 +119,9 @@ fn set(call: &Call) -> Returned {
     let if_version = call.if_version(4)?;
     let document = value::read(**call, 3, target.max_value_bytes())?;
     match (target, if_version) {
-        (Target::Scope(scope), None) => later(call, scope.calls().set(key, document)?, Outcome::Count),
+        (Target::Scope(scope), None) => begin(call, scope.calls().set(key, document)?, Outcome::Count),
         (Target::Scope(scope), Some(version)) => {
-            later(call, scope.calls().set_if(key, document, version)?, Outcome::Count)
+            begin(call, scope.calls().set_if(key, document, version)?, Outcome::Count)
         }
         (Target::Transaction(transaction), None) if transaction.is_idle() => {
             transaction.set(key, document)?;
@@ -132,7 +133,7 @@ fn set(call: &Call) -> Returned {
                 None => transaction.set(&key, document),
                 Some(version) => transaction.set_if(&key, document, version),
             });
-            later(call, made, |()| Outcome::Nothing)
+            begin(call, made, |()| Outcome::Nothing)
         }
     }
 }
@@ -142,7 +143,7 @@ fn set_many(call: &Call) -> Returned {
     call.check_table(2)?;
     let members = value::read_members(call, 2, target.max_value_bytes())?;
     match target {
-        Target::Scope(scope) => later(call, scope.calls().set_many(members)?, Outcome::Count),
+        Target::Scope(scope) => begin(call, scope.calls().set_many(members)?, Outcome::Count),
         Target::Transaction(transaction) if transaction.is_idle() => {
             transaction.set_many(members)?;
             known(call, Outcome::Nothing)
@@ -150,7 +151,7 @@ fn set_many(call: &Call) -> Returned {
         Target::Transaction(transaction) => {
             let members: Vec<_> = members.into_iter().map(|(key, document)| (key.to_owned(), document)).collect();
             let made = transaction.call(move |transaction| transaction.set_many(members));
-            later(call, made, |()| Outcome::Nothing)
+            begin(call, made, |()| Outcome::Nothing)
         }
     }
 }
@@ -169,7 +170,7 @@ fn delete(call: &Call) -> Returned {
             })
         }
     };
-    later(call, made, Outcome::Flag)
+    begin(call, made, Outcome::Flag)
 }
 
 fn clear(call: &Call) -> Returned {
@@ -182,13 +183,13 @@ fn clear(call: &Call) -> Returned {
             transaction.call(move |transaction| transaction.clear(&pattern))
         }
     };
-    later(call, made, Outcome::Count)
+    begin(call, made, Outcome::Count)
 }
 
 fn count(call: &Call) -> Returned {
-    let target = call.target()?;
+    let source = call.source()?;
     let pattern = call.pattern(2)?.to_owned();
-    later(call, work!(target, handle => handle.count(&pattern)), Outcome::Count)
+    begin(call, work!(source, handle => handle.count(&pattern)), Outcome::Count)
 }
 
 /// The iterator itself, for `step`.
@@ -215,7 +216,7 @@ fn step(call: &Call) -> Returned {
             }
             let keys = Arc::clone(keys);
             let next = move || keys.lock().unwrap_or_else(PoisonError::into_inner).next().transpose();
-            later(call, made_by(owner, next), Outcome::Key)
+            begin(call, made_by(owner, next), Outcome::Key)
         }
         Some(Object::Items(items, owner)) => {
             if let Ok(mut items) = items.try_lock()
@@ -227,7 +228,12 @@ fn step(call: &Call) -> Returned {
             }
             let items = Arc::clone(items);
             let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next().transpose();
-            later(call, made_by(owner, next), Outcome::Item)
+            begin(call, made_by(owner, next), Outcome::Item)
+        }
+        Some(Object::Differences(differences, owner)) => {
+            let differences = Arc::clone(differences);
+            let next = move || differences.lock().unwrap_or_else(PoisonError::into_inner).next().transpose();
+            begin(call, made_by(owner, next), Outcome::Difference)
         }
         _ => Err(iterators::gone()),
     }
@@ -238,6 +244,7 @@ fn made_by<T: Send + 'static>(owner: &Owner, work: impl FnOnce() -> Result<T> + 
     match owner {
         Owner::Scope(scope) => scope.call(move |_| work()),
         Owner::Transaction(transaction) => transaction.call(move |_| work()),
+        Owner::View(view) => view.call(move |_| work()),
     }
 }
 
@@ -246,11 +253,12 @@ fn modify(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_function(3)?;
     let default = if call.is_missing(4) { None } else { Some(value::read(**call, 4, target.max_value_bytes())?) };
-    if let Some(entry) = on!(&target, handle => handle.peek(key))? {
+    let source = target.source();
+    if let Some(entry) = source.peek(key)? {
         return known(call, Outcome::Old(entry, default));
     }
     let key = key.to_owned();
-    later(call, work!(target, handle => handle.entry(&key)), |entry| Outcome::Old(entry, default))
+    begin(call, work!(source, handle => handle.entry(&key)), |entry| Outcome::Old(entry, default))
 }
 
 /// `swap(key, value, version)`: what the function answered, if nobody was faster.
@@ -260,12 +268,12 @@ fn swap(call: &Call) -> Returned {
     let version = call.integer(4).and_then(|version| u64::try_from(version).ok()).unwrap_or_default();
     match target {
         Target::Scope(scope) => {
-            later(call, scope.calls().swap(key, document, version)?, |entry| Outcome::Value(Some(entry)))
+            begin(call, scope.calls().swap(key, document, version)?, |entry| Outcome::Value(Some(entry)))
         }
         Target::Transaction(transaction) => {
             let key = key.to_owned();
             let made = transaction.call(move |transaction| transaction.modify(&key, |_| Result::Ok(document)));
-            later(call, made, |entry| Outcome::Value(Some(entry)))
+            begin(call, made, |entry| Outcome::Value(Some(entry)))
         }
     }
 }
@@ -280,7 +288,7 @@ fn increment(call: &Call) -> Returned {
             transaction.call(move |transaction| transaction.increment(&key, by))
         }
     };
-    later(call, made, Outcome::Number)
+    begin(call, made, Outcome::Number)
 }
 
 fn append(call: &Call) -> Returned {
@@ -293,7 +301,7 @@ fn append(call: &Call) -> Returned {
             transaction.call(move |transaction| transaction.append(&key, item))
         }
     };
-    later(call, made, Outcome::Count)
+    begin(call, made, Outcome::Count)
 }
 
 fn merge(call: &Call) -> Returned {
@@ -306,28 +314,29 @@ fn merge(call: &Call) -> Returned {
             transaction.call(move |transaction| transaction.merge(&key, patch))
         }
     };
-    later(call, made, Outcome::Document)
+    begin(call, made, Outcome::Document)
 }
 
 fn scope(call: &Call) -> Returned {
-    let (target, name) = call.keyed()?;
-    let name = name.to_owned();
-    let made = match target {
-        Target::Scope(scope) => scope.call(move |scope| scope.scope(&name).map(Object::Scope)),
-        Target::Transaction(transaction) => {
+    let source = call.source()?;
+    let name = call.text(2)?.to_owned();
+    let made = match source {
+        Source::Scope(scope) => scope.call(move |scope| scope.scope(&name).map(Object::Scope)),
+        Source::Transaction(transaction) => {
             transaction.call(move |transaction| transaction.scope(&name).map(Object::Transaction))
         }
+        Source::View(view) => view.call(move |view| view.scope(&name).map(Object::View)),
     };
-    later(call, made, Outcome::Handle)
+    begin(call, made, Outcome::Handle)
 }
 
 fn scopes(call: &Call) -> Returned {
-    later(call, call.own_scope()?.call(Scope::scopes), Outcome::Names)
+    begin(call, call.own_scope()?.call(Scope::scopes), Outcome::Names)
 }
 
 fn transaction(call: &Call) -> Returned {
     let made = call.own_scope()?.call(Scope::transaction);
-    later(call, made, |transaction| Outcome::Handle(Object::Transaction(transaction)))
+    begin(call, made, |transaction| Outcome::Handle(Object::Transaction(transaction)))
 }
 
 /// `attempts(fn, options)`: how often `transact` runs its function at most.
@@ -339,7 +348,7 @@ fn attempts(call: &Call) -> Returned {
 }
 
 fn commit(call: &Call) -> Returned {
-    later(call, call.own_transaction()?.commit_call()?, Outcome::Count)
+    begin(call, call.own_transaction()?.commit_call()?, Outcome::Count)
 }
 
 /// `commit`, unless the function of `transact` has ended the transaction by itself.
@@ -348,7 +357,7 @@ fn finish(call: &Call) -> Returned {
     if transaction.has_ended() {
         return known(call, Outcome::Nothing);
     }
-    later(call, transaction.commit_call()?, Outcome::Count)
+    begin(call, transaction.commit_call()?, Outcome::Count)
 }
 
 /// Ends a transaction that its function left with an error.
@@ -367,7 +376,7 @@ fn version(call: &Call) -> Returned {
         let state = state.clone();
         move |_| state.version()
     });
-    later(call, made, Outcome::Count)
+    begin(call, made, Outcome::Count)
 }
 
 fn verify(call: &Call) -> Returned {
@@ -376,22 +385,22 @@ fn verify(call: &Call) -> Returned {
         let state = state.clone();
         move |_| state.verify()
     });
-    later(call, made, Outcome::Verification)
+    begin(call, made, Outcome::Verification)
 }
 
 fn watch(call: &Call) -> Returned {
     let options = call.watch_options(2)?;
     let made = call.own_scope()?.call(move |scope| Ok(Object::Watch(scope.watch(options)?, scope.clone())));
-    later(call, made, Outcome::Handle)
+    begin(call, made, Outcome::Handle)
 }
 
 fn named_watches(call: &Call) -> Returned {
-    later(call, call.own_scope()?.call(Scope::named_watches), Outcome::Watches)
+    begin(call, call.own_scope()?.call(Scope::named_watches), Outcome::Watches)
 }
 
 fn forget_watch(call: &Call) -> Returned {
     let (scope, name) = (call.own_scope()?, call.text(2)?.to_owned());
-    later(call, scope.call(move |scope| scope.forget_watch(&name)), Outcome::Flag)
+    begin(call, scope.call(move |scope| scope.forget_watch(&name)), Outcome::Flag)
 }
 
 /// `next(timeout)` of a watch: the change that is there, nil at its end, or false when one has to be waited for; and the
@@ -429,7 +438,7 @@ fn ready(call: &Call) -> Returned {
 
 fn save(call: &Call) -> Returned {
     let (watch, scope) = call.own_watch()?;
-    later(call, scope.call(move |_| watch.save()), |()| Outcome::Nothing)
+    begin(call, scope.call(move |_| watch.save()), |()| Outcome::Nothing)
 }
 
 /// `close` of a watch, also of one whose state is closed.
@@ -439,7 +448,7 @@ fn close(call: &Call) -> Returned {
         watch.close()?;
         return known(call, Outcome::Nothing);
     }
-    later(call, scope.call(move |_| watch.close()), |()| Outcome::Nothing)
+    begin(call, scope.call(move |_| watch.close()), |()| Outcome::Nothing)
 }
 
 /// `check_handle(handle, verb)` for verbs that are more than one call.
@@ -447,11 +456,11 @@ fn check_handle(call: &Call) -> Returned {
     const VERBS: [&str; 4] = ["modify", "keys", "items", "transact"];
     let verb = VERBS.into_iter().find(|verb| call.bytes(2) == Some(verb.as_bytes())).unwrap_or(call.name);
     let call = call.on_behalf_of(verb);
-    if verb == "transact" {
-        call.own_scope()?;
-    } else {
-        call.target()?;
-    }
+    match verb {
+        "transact" => call.own_scope().map(drop),
+        "modify" => call.target().map(|_| ()),
+        _ => call.source().map(|_| ()),
+    }?;
     Ok(0)
 }
 

@@ -3,7 +3,9 @@
 use crate::call::{self, Call, Returned, function};
 use crate::handle::{self, Class, Functions};
 use crate::stack::{Place, Stack};
-use crate::{error, iterators, later, queue, retry, scope, state, transaction, value, waiting, watch, yieldable};
+use crate::{
+    error, history, iterators, later, queue, retry, scope, state, transaction, value, view, waiting, watch, yieldable,
+};
 
 static FUNCTIONS: Functions =
     &[function!("open", reading state::open), function!("array", array), function!("binary", binary)];
@@ -29,7 +31,7 @@ static INTERNALS: Functions = &[
     function!("seconds", seconds),
 ];
 
-static CLASSES: &[&Class] = &[&state::CLASS, &scope::CLASS, &transaction::CLASS, &watch::CLASS];
+static CLASSES: &[&Class] = &[&state::CLASS, &scope::CLASS, &transaction::CLASS, &watch::CLASS, &view::CLASS];
 
 /// In the registry when everything else that belongs there is.
 static LOADED: Place = Place::new();
@@ -57,7 +59,7 @@ pub(crate) fn push(stack: Stack) {
     stack.push_table(0, 32);
     handle::push_functions(stack, &[FUNCTIONS, INTERNALS]);
     stack.push_table(0, 32);
-    handle::push_functions(stack, &[later::FUNCTIONS]);
+    handle::push_functions(stack, &[later::FUNCTIONS, history::LATER]);
     stack.set_field(-2, "later");
     stack.push_place(&KEPT);
     stack.set_field(-2, "kept");

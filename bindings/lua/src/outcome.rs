@@ -3,8 +3,10 @@
 use crate::error::Failure;
 use crate::handle::{self, Object};
 use crate::stack::Stack;
-use crate::value;
-use llmspell_state_persistence::{Change, Document, Entry, NamedWatch, Number, Verification};
+use crate::{history, value};
+use llmspell_state_persistence::{
+    Change, Difference, Document, Entry, NamedWatch, Number, Revision, Undone, Verification,
+};
 use std::os::raw::c_int;
 use std::sync::Arc;
 
@@ -28,6 +30,9 @@ pub(crate) enum Outcome {
     Key(Option<String>),
     Item(Option<(String, Arc<Entry>)>),
     Change(Option<Change>),
+    Revisions(Vec<Revision>),
+    Difference(Option<Difference>),
+    Undone(Undone),
 }
 
 impl Outcome {
@@ -71,6 +76,9 @@ impl Outcome {
             }
             Self::Key(None) | Self::Item(None) => stack.push_nil(),
             Self::Change(change) => push_change(stack, change.as_ref())?,
+            Self::Revisions(revisions) => history::push_revisions(stack, &revisions)?,
+            Self::Difference(difference) => history::push_difference(stack, difference.as_ref())?,
+            Self::Undone(undone) => history::push_undone(stack, &undone)?,
         }
         Ok(1)
     }
@@ -154,10 +162,7 @@ pub(crate) fn push_change(stack: Stack, change: Option<&Change>) -> Result<(), F
         stack.push_count(change.version);
         stack.set_field(1, "version");
         value::set_time(stack, "time", change.time_ms);
-        if let Some(actor) = &change.actor {
-            stack.push_bytes(actor.as_bytes());
-            stack.set_field(1, "actor");
-        }
+        value::set_origin(stack, &change.origin);
         stack.push_boolean(change.ends_commit);
         stack.set_field(1, "ends_commit");
     })

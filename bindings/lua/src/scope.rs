@@ -1,32 +1,36 @@
 //! The data operations of a state, a scope and a transaction.
 
-use crate::args::{Target, on};
+use crate::args::{Source, Target, on, read};
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, SCOPE};
 use crate::stack::Stack;
-use crate::{iterators, outcome, transaction, value, watch};
+use crate::{history, iterators, outcome, transaction, value, watch};
 use llmspell_state_persistence::{Document, Entry};
 use std::sync::Arc;
 
-/// The methods that every handle has.
-pub(crate) static DATA: Functions = &[
+/// The methods that every handle has, views of the past included.
+pub(crate) static READING: Functions = &[
     function!("get", get),
     function!("entry", entry),
     function!("get_many", get_many),
-    function!("set", reading set),
-    function!("set_many", reading set_many),
-    function!("delete", delete),
-    function!("clear", clear),
     function!("keys", iterators::keys),
     function!("items", iterators::items),
     function!("count", count),
     function!("exists", exists),
+    function!("scope", scope),
+];
+
+/// The methods that every handle has apart from views.
+pub(crate) static WRITING: Functions = &[
+    function!("set", reading set),
+    function!("set_many", reading set_many),
+    function!("delete", delete),
+    function!("clear", clear),
     function!("modify", reading modify),
     function!("increment", increment),
     function!("append", reading append),
     function!("merge", reading merge),
-    function!("scope", scope),
 ];
 
 /// The metamethods that every handle has.
@@ -44,12 +48,12 @@ pub(crate) static CLASS: Class = Class {
     place: &SCOPE,
     name: "Scope",
     metamethods: &[META, &[function!("__tostring", tostring)]],
-    methods: &[DATA, TREE, watch::TREE],
+    methods: &[READING, WRITING, TREE, watch::TREE, history::TREE],
 };
 
 fn get(call: &Call) -> Returned {
-    let (target, key) = call.keyed()?;
-    match on!(target, handle => handle.entry(key))? {
+    let (source, key) = (call.source()?, call.text(2)?);
+    match read!(source, handle => handle.entry(key))? {
         Some(entry) => value::push(**call, entry.document())?,
         None => push_default(call),
     }
@@ -62,8 +66,8 @@ fn push_default(call: &Call) {
 }
 
 fn entry(call: &Call) -> Returned {
-    let (target, key) = call.keyed()?;
-    let Some(entry) = on!(target, handle => handle.entry(key))? else {
+    let (source, key) = (call.source()?, call.text(2)?);
+    let Some(entry) = read!(source, handle => handle.entry(key))? else {
         call.push_nil();
         return Ok(1);
     };
@@ -73,10 +77,10 @@ fn entry(call: &Call) -> Returned {
 
 /// A table of the found values by key.
 fn get_many(call: &Call) -> Returned {
-    let target = call.target()?;
+    let source = call.source()?;
     call.check_table(2)?;
     let keys = value::read_texts(call, 2).map_err(|problem| call.bad_argument(2, &problem))?;
-    let entries = on!(target, handle => handle.get_many(&keys))?;
+    let entries = read!(source, handle => handle.get_many(&keys))?;
     // Copies of the keys: making the table may run finalizers, which may empty the one that holds the keys.
     let found = keys.iter().zip(entries).filter_map(|(key, entry)| Some(((*key).to_owned(), entry?)));
     outcome::push_found(**call, &found.collect::<Vec<_>>())?;
@@ -136,21 +140,21 @@ fn clear(call: &Call) -> Returned {
 }
 
 fn count(call: &Call) -> Returned {
-    let target = call.target()?;
+    let source = call.source()?;
     let pattern = call.pattern(2)?;
-    call.push_count(on!(target, handle => handle.count(pattern))?);
+    call.push_count(read!(source, handle => handle.count(pattern))?);
     Ok(1)
 }
 
 /// `#handle`; Lua passes the operand twice.
 fn len(call: &Call) -> Returned {
-    call.push_count(on!(call.target()?, handle => handle.count("*"))?);
+    call.push_count(read!(call.source()?, handle => handle.count("*"))?);
     Ok(1)
 }
 
 fn exists(call: &Call) -> Returned {
-    let (target, key) = call.keyed()?;
-    call.push_boolean(on!(target, handle => handle.exists(key))?);
+    let (source, key) = (call.source()?, call.text(2)?);
+    call.push_boolean(read!(source, handle => handle.exists(key))?);
     Ok(1)
 }
 
@@ -206,10 +210,11 @@ fn merge(call: &Call) -> Returned {
 }
 
 fn scope(call: &Call) -> Returned {
-    let (target, name) = call.keyed()?;
-    let nested = match target {
-        Target::Scope(scope) => Object::Scope(scope.scope(name)?),
-        Target::Transaction(transaction) => Object::Transaction(transaction.scope(name)?),
+    let (source, name) = (call.source()?, call.text(2)?);
+    let nested = match source {
+        Source::Scope(scope) => Object::Scope(scope.scope(name)?),
+        Source::Transaction(transaction) => Object::Transaction(transaction.scope(name)?),
+        Source::View(view) => Object::View(view.scope(name)?),
     };
     handle::push(**call, nested)?;
     Ok(1)

@@ -3,9 +3,9 @@
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, STATE};
-use crate::scope::{DATA, META, TREE};
+use crate::scope::{META, READING, TREE, WRITING};
 use crate::stack::Stack;
-use crate::{outcome, value, watch};
+use crate::{history, outcome, value, watch};
 use llmspell_state_persistence::{State, StateConfig};
 use mlua::ffi;
 use std::os::raw::c_int;
@@ -22,7 +22,7 @@ pub(crate) static CLASS: Class = Class {
     place: &STATE,
     name: "State",
     metamethods: &[META, &[function!("__close", close), function!("__tostring", tostring)]],
-    methods: &[DATA, TREE, watch::TREE, OWN],
+    methods: &[READING, WRITING, TREE, watch::TREE, history::TREE, OWN],
 };
 
 /// `open()`, `open(path)`, `open(options)`, `open(path, options)`.

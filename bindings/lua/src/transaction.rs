@@ -3,7 +3,7 @@
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, TRANSACTION};
-use crate::scope::{DATA, META};
+use crate::scope::{META, READING, WRITING};
 use crate::stack::Stack;
 use llmspell_state_persistence::limits;
 use mlua::ffi;
@@ -14,7 +14,7 @@ pub(crate) static CLASS: Class = Class {
     place: &TRANSACTION,
     name: "Transaction",
     metamethods: &[META, &[function!("__close", close), function!("__tostring", tostring)]],
-    methods: &[DATA, OWN],
+    methods: &[READING, WRITING, OWN],
 };
 
 /// `transaction()` begins an explicit one; `transaction(fn)` is `transact(fn)`.

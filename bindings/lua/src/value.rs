@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::handle;
 use crate::stack::{EXACT, HAS_INTEGERS, Place, Stack};
 use llmspell_state_persistence::value::{Node, Step, Tape, ValueError, Writer};
-use llmspell_state_persistence::{Document, Entry, Number};
+use llmspell_state_persistence::{Document, Entry, Number, Origin};
 use mlua::ffi;
 use std::os::raw::c_int;
 
@@ -301,6 +301,16 @@ pub(crate) fn make_names(stack: Stack, names: &[String]) {
 pub(crate) fn set_time(stack: Stack, name: &str, ms: i64) {
     stack.push_float(ms as f64 / 1000.0);
     stack.set_field(-2, name);
+}
+
+/// Who, in the course of what, and why, as fields of the table on top. May raise.
+pub(crate) fn set_origin(stack: Stack, origin: &Origin) {
+    for (name, part) in [("actor", &origin.actor), ("run", &origin.run), ("reason", &origin.reason)] {
+        if let Some(part) = part {
+            stack.push_bytes(part.as_bytes());
+            stack.set_field(-2, name);
+        }
+    }
 }
 
 /// The entry as a table. May raise.

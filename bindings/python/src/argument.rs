@@ -2,16 +2,17 @@
 
 use crate::error::{invalid, invalid_type, wrong_type};
 use crate::value;
-use llmspell_state_persistence::{Document, Number, Select, WatchOptions};
+use llmspell_state_persistence::{Document, Moment, Number, Origin, Select, Undo, WatchOptions};
 #[cfg(feature = "stubs")]
 use pyo3::PyTypeInfo;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
 #[cfg(feature = "stubs")]
 use pyo3::inspect::PyStaticExpr;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyDateTime, PyFloat, PyInt, PyString, PyTzInfo};
 use std::time::Duration;
 
 /// Text of a `str`, borrowed from it: the call that passed the argument keeps the object alive.
@@ -31,6 +32,11 @@ pub(crate) fn select(pattern: &str, after: Option<After<'_>>, limit: Option<Limi
         limit: limit.map(|limit| limit.0),
         reverse,
     }
+}
+
+/// The most of what is told, where it is bounded.
+pub(crate) fn most(limit: Option<Limit>) -> Option<usize> {
+    limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX))
 }
 
 /// A whole number in the range that `range` names.
@@ -62,7 +68,7 @@ macro_rules! text_arguments {
         }
     )*};
 }
-text_arguments! { Key: "key", Name: "name", After: "after" }
+text_arguments! { Key: "key", Name: "name", After: "after", Actor: "actor", Run: "run", Reason: "reason" }
 
 /// What is watched.
 pub(crate) fn watched(pattern: &str, since: Option<Since>, name: Option<Name<'_>>) -> WatchOptions {
@@ -101,6 +107,57 @@ macro_rules! natural_arguments {
     )*};
 }
 natural_arguments! { Version: "if_version", Limit: "limit", Since: "since" }
+
+/// A moment of the past: the version of a commit, or a date that says of which time zone it is.
+fn moment(what: &str, object: &Bound<'_, PyAny>) -> PyResult<Moment> {
+    if !object.is_instance_of::<PyDateTime>() {
+        if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
+            return Err(wrong_type(what, "an int, which is a version, or a datetime", object));
+        }
+        return whole(what, "0 to 2**64 - 1", object).map(Moment::Version);
+    }
+    if object.call_method0("utcoffset")?.is_none() {
+        return Err(invalid(format!(
+            "{what} takes a datetime with a time zone, such as timezone.utc; {object} has none"
+        )));
+    }
+    let py = object.py();
+    let since = object.sub(PyDateTime::from_timestamp(py, 0.0, Some(&*PyTzInfo::utc(py)?))?)?;
+    // Before 1970 it is the days that are negative, so what is not a whole millisecond is cut off downwards.
+    let part = |name| since.getattr(name)?.extract::<i64>();
+    let seconds = part(intern!(py, "days"))? * 86_400 + part(intern!(py, "seconds"))?;
+    Ok(Moment::TimeMs(seconds * 1_000 + part(intern!(py, "microseconds"))? / 1_000))
+}
+
+macro_rules! moment_arguments {
+    ($($name:ident: $what:literal),*) => {$(
+        #[doc = concat!("The argument `", $what, "`.")]
+        pub(crate) struct $name(pub(crate) Moment);
+
+        impl FromPyObject<'_, '_> for $name {
+            type Error = PyErr;
+
+            fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+                moment($what, &object).map(Self)
+            }
+        }
+    )*};
+}
+moment_arguments! { When: "when", From: "since", Until: "until" }
+
+/// Who makes changes, in the course of what, and why.
+pub(crate) fn origin(actor: Option<Actor<'_>>, run: Option<Run<'_>>, reason: Option<Reason<'_>>) -> Origin {
+    Origin {
+        actor: actor.map(|actor| actor.0.to_owned()),
+        run: run.map(|run| run.0.to_owned()),
+        reason: reason.map(|reason| reason.0.to_owned()),
+    }
+}
+
+/// Whose changes are to be taken back.
+pub(crate) fn undo(actor: Option<Actor<'_>>, run: Option<Run<'_>>, since: Since) -> Undo {
+    Undo { actor: actor.map(|actor| actor.0.to_owned()), run: run.map(|run| run.0.to_owned()), since: since.0 }
+}
 
 /// The argument `timeout`, in seconds; nothing waits as long as it takes.
 pub(crate) struct Timeout(pub(crate) Option<Duration>);

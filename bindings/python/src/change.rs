@@ -18,19 +18,23 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     missing(py).map(drop)
 }
 
+/// A new object of a value, or what stands for one that is not there.
+pub(crate) fn optional<'py>(py: Python<'py>, value: Option<&Document>) -> PyResult<Bound<'py, PyAny>> {
+    value.map_or_else(|| missing(py), |value| value::read(py, value))
+}
+
 /// What `Change` is made of, with values of its own. The time goes as milliseconds; the class makes a date of it.
 pub(crate) fn fields<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
-    let value = |document: &Option<Document>| {
-        document.as_ref().map_or_else(|| missing(py), |document| value::read(py, document))
-    };
     (
         &change.key,
         change.operation.name(),
-        value(&change.value)?,
-        value(&change.old)?,
+        optional(py, change.value.as_ref())?,
+        optional(py, change.old.as_ref())?,
         change.version,
         change.time_ms,
-        &change.actor,
+        &change.origin.actor,
+        &change.origin.run,
+        &change.origin.reason,
         change.ends_commit,
     )
         .into_bound_py_any(py)

@@ -2,7 +2,7 @@
 
 use crate::call::detached;
 use crate::error::to_py;
-use crate::value;
+use crate::{history, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::Error;
 use pyo3::prelude::*;
@@ -36,6 +36,28 @@ impl<I: Send> Shared<I> {
             _ => {}
         }
         detached(py, || self.listing.lock().unwrap_or_else(PoisonError::into_inner).next().transpose())
+    }
+}
+
+/// An iterator over what differences are made of.
+#[pyclass(frozen, module = "llmspell_state._native")]
+pub(crate) struct Differences(Shared<core::Differences>);
+
+impl From<core::Differences> for Differences {
+    fn from(differences: core::Differences) -> Self {
+        Self(differences.into())
+    }
+}
+
+#[pymethods]
+impl Differences {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let difference = self.0.next(py, |_| false)?;
+        difference.map(|difference| history::difference(py, &difference)).transpose()
     }
 }
 

@@ -12,6 +12,7 @@ mod change;
 mod config;
 mod entry;
 mod error;
+mod history;
 mod iterators;
 mod scope;
 mod state;
@@ -19,6 +20,7 @@ mod transaction;
 mod value;
 mod verbs;
 mod verification;
+mod view;
 mod watch;
 
 /// The compiled part of `llmspell_state`; import the names from there.
@@ -26,16 +28,19 @@ mod watch;
 mod _native {
     #[pymodule_export]
     use super::aio::{
-        AsyncItems, AsyncKeys, AsyncScope, AsyncState, AsyncTransaction, AsyncValues, AsyncWatch, Completions, Retry,
+        AsyncDifferences, AsyncItems, AsyncKeys, AsyncScope, AsyncState, AsyncTransaction, AsyncValues, AsyncView,
+        AsyncWatch, Completions, Retry,
     };
     #[pymodule_export]
-    use super::iterators::{Items, Keys, Values};
+    use super::iterators::{Differences, Items, Keys, Values};
     #[pymodule_export]
     use super::scope::Scope;
     #[pymodule_export]
     use super::state::State;
     #[pymodule_export]
     use super::transaction::Transaction;
+    #[pymodule_export]
+    use super::view::View;
     #[pymodule_export]
     use super::watch::Watch;
 }

@@ -1,13 +1,17 @@
 //! `Scope`: every verb on data. A method takes its arguments, lets the interpreter go, calls the core, gives an object back.
 
-use crate::argument::{self, After, Amount, Attempts, Function, Hook, Key, Keys, Limit, Members, Name, Since, Version};
+use crate::argument::{
+    self, Actor, After, Amount, Attempts, From, Function, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since,
+    Until, Version, When,
+};
 use crate::call::detached;
 use crate::callback::Update;
 use crate::error::{Failure, to_py};
 use crate::transaction::{self, Transaction};
-use crate::verbs::{found, missing, verbs};
+use crate::verbs::{found, missing, reading_verbs, verbs};
+use crate::view::View;
 use crate::watch::Watch;
-use crate::{entry, iterators, value};
+use crate::{entry, history, iterators, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -197,6 +201,76 @@ verbs! { Scope {
     #[pyo3(signature = (name: "str") -> "bool")]
     fn forget_watch(&self, py: Python<'_>, name: Name<'_>) -> PyResult<bool> {
         detached(py, || self.handle.forget_watch(name.0))
+    }
+
+    /// The same scope, whose changes are told to be of this actor and run, and for this reason.
+    #[pyo3(signature = (*, actor: "str | None" = None, run: "str | None" = None, reason: "str | None" = None) -> "Scope")]
+    fn as_run(
+        &self,
+        py: Python<'_>,
+        actor: Option<Actor<'_>>,
+        run: Option<Run<'_>>,
+        reason: Option<Reason<'_>>,
+    ) -> PyResult<Self> {
+        let origin = argument::origin(actor, run, reason);
+        let scope = detached(py, || self.handle.as_run(origin))?;
+        Ok(Self::new(scope, self.hook(py)))
+    }
+
+    /// What each `Revision` of a key is made of, the newest first.
+    #[pyo3(signature = (key: "str", limit: "int | None" = None) -> "list[typing.Any]")]
+    fn history<'py>(&self, py: Python<'py>, key: Key<'_>, limit: Option<Limit>) -> PyResult<Bound<'py, PyAny>> {
+        history::revisions(py, detached(py, || self.handle.history(key.0, argument::most(limit)))?)
+    }
+
+    /// The scope as it was at a moment.
+    #[pyo3(signature = (when: "int | datetime.datetime") -> "View")]
+    fn at(&self, py: Python<'_>, when: When) -> PyResult<View> {
+        detached(py, || self.handle.at(when.0)).map(View::new)
+    }
+
+    /// Iterates over what each `Difference` is made of.
+    #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None" = None, pattern: "str" = "*") -> "collections.abc.Iterator[typing.Any]")]
+    fn diff(
+        &self,
+        py: Python<'_>,
+        since: From,
+        until: Option<Until>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<iterators::Differences> {
+        let until = until.map(|until| until.0);
+        detached(py, || self.handle.diff(since.0, until, pattern)).map(iterators::Differences::from)
+    }
+
+    /// Gives a key the value that it had at a moment, or deletes it if it was not there then, and returns the version of the
+    /// commit.
+    #[pyo3(signature = (key: "str", when: "int | datetime.datetime") -> "int")]
+    fn revert(&self, py: Python<'_>, key: Key<'_>, when: When) -> PyResult<u64> {
+        detached(py, || self.handle.revert(key.0, when.0))
+    }
+
+    /// Makes every key that matches as it was at a moment, in one commit, and returns how many that has changed.
+    #[pyo3(signature = (when: "int | datetime.datetime", pattern: "str" = "*") -> "int")]
+    fn revert_to(
+        &self,
+        py: Python<'_>,
+        when: When,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<u64> {
+        detached(py, || self.handle.revert_to(when.0, pattern))
+    }
+
+    /// Takes back everything that an actor or a run has changed, and returns what `Undone` is made of.
+    #[pyo3(signature = (*, actor: "str | None" = None, run: "str | None" = None, since: "int" = Since(0)) -> "typing.Any", text_signature = "($self, *, actor=None, run=None, since=0)")]
+    fn undo<'py>(
+        &self,
+        py: Python<'py>,
+        actor: Option<Actor<'_>>,
+        run: Option<Run<'_>>,
+        since: Since,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let what = argument::undo(actor, run, since);
+        history::undone(py, detached(py, || self.handle.undo(what))?)
     }
 
     /// Whether the store was closed.

@@ -4,7 +4,7 @@ use crate::argument::{self, After, Amount, Function, Hook, Key, Keys, Limit, Mem
 use crate::call::detached;
 use crate::callback::Update;
 use crate::error::unless_forked;
-use crate::verbs::{found, missing, verbs};
+use crate::verbs::{found, missing, reading_verbs, verbs};
 use crate::{entry, iterators, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};

@@ -1,4 +1,5 @@
-//! The verbs that read and write the same in a scope and in a transaction. What differs is told by each of them.
+//! The verbs that read the same in a scope, in a transaction and in a view of the past, and those that write the same in the
+//! first two. What differs is told by each of them.
 
 use crate::argument::{Key, Keys};
 use crate::value;
@@ -24,44 +25,16 @@ pub(crate) fn missing(key: &Key<'_>) -> PyErr {
     PyKeyError::new_err(key.0.to_owned())
 }
 
-/// The methods for Python of a class whose `handle` has the core's verbs: the shared ones, and then its own.
+/// The methods for Python of a class whose `handle` has the core's verbs that read: the shared ones, and then its own.
 ///
-/// The class brings `find`, which looks for an entry, and among its own methods `exists` and `set`.
-macro_rules! verbs {
+/// The class brings `find`, which looks for an entry, and among its own methods `exists`.
+macro_rules! reading_verbs {
     ($class:ident { $($own:tt)* }) => {
-        impl $class {
-            fn document(&self, object: &Bound<'_, PyAny>, hook: Option<&Hook>) -> PyResult<Document> {
-                let hook = hook.or(self.hook.as_ref()).map(|hook| hook.0.bind(object.py()));
-                value::document(object, hook, self.handle.max_value_bytes())
-            }
-
-            fn members(&self, mapping: &Bound<'_, PyAny>) -> PyResult<Members> {
-                let hook = self.hook.as_ref().map(|hook| hook.0.bind(mapping.py()));
-                Members::of(mapping, hook, self.handle.max_value_bytes())
-            }
-
-            fn hook(&self, py: Python<'_>) -> Option<Hook> {
-                self.hook.as_ref().map(|hook| hook.clone_ref(py))
-            }
-        }
-
         #[pymethods]
         impl $class {
-            fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-                visit.call(self.hook.as_ref().map(|hook| &hook.0))
-            }
-
             fn __getitem__<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Bound<'py, PyAny>> {
                 let entry = self.find(py, &key)?.ok_or_else(|| missing(&key))?;
                 value::read_entry(py, &entry)
-            }
-
-            fn __setitem__(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-                self.set(py, key, value, None, None).map(drop)
-            }
-
-            fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
-                if self.delete(py, Key(key.0), None)? { Ok(()) } else { Err(missing(&key)) }
             }
 
             fn __contains__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
@@ -101,15 +74,6 @@ macro_rules! verbs {
             fn get_many<'py>(&self, py: Python<'py>, keys: Keys) -> PyResult<Bound<'py, PyDict>> {
                 let entries = detached(py, || self.handle.get_many(&keys.0))?;
                 found(py, &keys, &entries)
-            }
-
-            /// Removes a key and says whether it was there; with `if_version`, only when that is still its version.
-            #[pyo3(signature = (key: "str", *, if_version: "int | None" = None) -> "bool")]
-            fn delete(&self, py: Python<'_>, key: Key<'_>, if_version: Option<Version>) -> PyResult<bool> {
-                detached(py, || match if_version {
-                    None => self.handle.delete(key.0),
-                    Some(version) => self.handle.delete_if(key.0, version.0),
-                })
             }
 
             /// How many keys match.
@@ -160,6 +124,53 @@ macro_rules! verbs {
                 detached(py, || self.handle.items(select)).map(iterators::Values::from)
             }
 
+            $($own)*
+        }
+    };
+}
+pub(crate) use reading_verbs;
+
+/// The same with the verbs that write. The class also brings its own `set`.
+macro_rules! verbs {
+    ($class:ident { $($own:tt)* }) => {
+        impl $class {
+            fn document(&self, object: &Bound<'_, PyAny>, hook: Option<&Hook>) -> PyResult<Document> {
+                let hook = hook.or(self.hook.as_ref()).map(|hook| hook.0.bind(object.py()));
+                value::document(object, hook, self.handle.max_value_bytes())
+            }
+
+            fn members(&self, mapping: &Bound<'_, PyAny>) -> PyResult<Members> {
+                let hook = self.hook.as_ref().map(|hook| hook.0.bind(mapping.py()));
+                Members::of(mapping, hook, self.handle.max_value_bytes())
+            }
+
+            fn hook(&self, py: Python<'_>) -> Option<Hook> {
+                self.hook.as_ref().map(|hook| hook.clone_ref(py))
+            }
+        }
+
+        reading_verbs! { $class {
+            fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+                visit.call(self.hook.as_ref().map(|hook| &hook.0))
+            }
+
+            fn __setitem__(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+                self.set(py, key, value, None, None).map(drop)
+            }
+
+            fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
+                if self.delete(py, Key(key.0), None)? { Ok(()) } else { Err(missing(&key)) }
+            }
+
+            /// Removes a key and says whether it was there; with `if_version`, only when that is still its version.
+            #[pyo3(signature = (key: "str", *, if_version: "int | None" = None) -> "bool")]
+            fn delete(&self, py: Python<'_>, key: Key<'_>, if_version: Option<Version>) -> PyResult<bool> {
+                detached(py, || match if_version {
+                    None => self.handle.delete(key.0),
+                    Some(version) => self.handle.delete_if(key.0, version.0),
+                })
+            }
+
             /// Adds an item to the end of a list and returns the new length; a missing key counts as an empty list.
             #[pyo3(signature = (key: "str", item: "object") -> "int")]
             fn append(&self, py: Python<'_>, key: Key<'_>, item: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -175,7 +186,7 @@ macro_rules! verbs {
             }
 
             $($own)*
-        }
+        } }
     };
 }
 pub(crate) use verbs;

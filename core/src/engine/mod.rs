@@ -55,8 +55,8 @@ pub(crate) struct LogRow<'a> {
     /// How `value` is encoded; see `store::codec`.
     pub(crate) flags: i64,
     pub(crate) value: &'a [u8],
-    /// Who made the change, where that is known.
-    pub(crate) actor: Option<&'a str>,
+    /// Who made the change, in the course of what, and why, as far as that is known.
+    pub(crate) origin: [Option<&'a str>; 3],
     pub(crate) check: i64,
 }
 
@@ -130,8 +130,8 @@ pub(crate) trait Reads {
     fn log(&self, on_row: OnRow<'_>) -> Result<()>;
     /// Every key of every scope, tombstones included.
     fn all_entries(&self, on_entry: OnEntry<'_>) -> Result<()>;
-    /// Every scope with its parent; 0 is the parent of a tenant's root.
-    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()>;
+    /// Every scope with its parent and its name; 0 is the parent of a tenant's root.
+    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId, &str)) -> Result<()>;
 }
 
 /// Changes inside the one write transaction.
@@ -140,6 +140,8 @@ pub(crate) trait Writes {
     fn reads(&self) -> &dyn Reads;
     /// The newest row of the log, changes made so far included.
     fn head(&self) -> Head;
+    /// The time of the newest row, in milliseconds since the epoch.
+    fn last_ms(&self) -> i64;
     /// Whether the disk is so full that it must be left to deletions.
     fn is_short_of_space(&self) -> bool;
     /// Appends a row to the log and makes it the newest of its key; `replaced` says whether the key has an entry.

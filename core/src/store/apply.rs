@@ -1,13 +1,15 @@
 //! One request inside the write transaction: is what it relies on still true, and if so, its rows.
 
 use super::codec::{self, Packed};
+use super::past::{self, Deeds};
 use super::request::{Action, Applied, Change, Reliance, Request, Response};
 use super::{MAX_STORED_BYTES, snapshot};
 use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes};
 use crate::error::shorten;
 use crate::harness::sabotaged;
 use crate::key::Pattern;
-use crate::{Document, Entry, Error, ErrorKind, Result};
+use crate::scope::Budget;
+use crate::{Document, Entry, Error, ErrorKind, Origin, Result};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ pub(crate) struct Apply<'w> {
     now_ms: i64,
     version: i64,
     published: &'w mut Vec<Published>,
-    actor: Option<Arc<str>>,
+    origin: Option<Arc<Origin>>,
 }
 
 impl<'w> Apply<'w> {
@@ -39,7 +41,7 @@ impl<'w> Apply<'w> {
         published: &'w mut Vec<Published>,
     ) -> Self {
         let version = writes.head().version + 1;
-        Self { writes, rules, now_ms, version, published, actor: None }
+        Self { writes, rules, now_ms, version, published, origin: None }
     }
 
     /// Applies a request. When it fails, the rows it has appended must be undone; a request that is refused has appended none.
@@ -47,12 +49,14 @@ impl<'w> Apply<'w> {
         if let Some(reliance) = &request.relies_on {
             self.check_reliance(reliance)?;
         }
-        self.actor = request.actor;
+        self.origin = request.origin;
         let mut applied = Vec::with_capacity(request.changes.len());
         for change in request.changes {
             applied.push(match change {
                 Change::One { scope, key, action, if_version } => self.one(scope, key, action, if_version)?,
                 Change::Clear { scope, pattern } => Applied::Cleared(self.clear(scope, &pattern)?),
+                Change::Revert { scope, pattern, to } => Applied::Reverted(self.revert(scope, &pattern, to)?),
+                Change::Undo(deeds) => self.undo(*deeds)?,
             });
         }
         Ok(Response { version: self.writes.head().version, applied })
@@ -154,8 +158,8 @@ impl<'w> Apply<'w> {
             ));
         }
         let created_ms = self.created_ms(newest)?;
-        let actor = self.actor.clone();
-        let row = LogRow { actor: actor.as_deref(), ..self.row(scope, &key, Operation::Set, newest) };
+        let origin = self.origin.clone();
+        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, Operation::Set, newest) };
         let row = codec::seal(LogRow { flags: packed.flags, value: packed.bytes(&document), ..row });
         self.writes.append(&row, created_ms, newest.is_some())?;
         let (seq, time_ms, expires_ms) = (row.seq, row.time_ms, row.expires_ms);
@@ -166,8 +170,8 @@ impl<'w> Apply<'w> {
     }
 
     fn delete(&mut self, scope: ScopeId, key: Box<str>, newest: Newest) -> Result<()> {
-        let actor = self.actor.clone();
-        let row = LogRow { actor: actor.as_deref(), ..self.row(scope, &key, Operation::Delete, Some(newest)) };
+        let origin = self.origin.clone();
+        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, Operation::Delete, Some(newest)) };
         let row = codec::seal(row);
         self.writes.append(&row, None, true)?;
         self.published.push((scope, key, None));
@@ -187,7 +191,7 @@ impl<'w> Apply<'w> {
             expires_ms: None,
             flags: 0,
             value: &[],
-            actor: None,
+            origin: [None; 3],
             check: 0,
         }
     }
@@ -206,6 +210,54 @@ impl<'w> Apply<'w> {
         Ok(time_ms)
     }
 
+    fn revert(&mut self, scope: ScopeId, pattern: &Pattern, to: Head) -> Result<u64> {
+        let keys = past::changed(self.reads(), scope, pattern, to.seq, i64::MAX)?;
+        let (mut count, mut budget) = (0, Budget::default());
+        for key in keys {
+            let wanted = past::value_at(self.reads(), scope, &key, to.seq)?;
+            count += u64::from(self.restore(scope, key, wanted, &mut budget)?);
+        }
+        Ok(count)
+    }
+
+    fn undo(&mut self, mut deeds: Deeds) -> Result<Applied> {
+        deeds.look(self.reads())?;
+        let (undone, refused) = deeds.verdict();
+        let (mut keys, mut budget) = (0, Budget::default());
+        for ((scope, key), before) in undone {
+            let wanted = past::value_of(self.reads(), before, &key)?;
+            keys += u64::from(self.restore(scope, key, wanted, &mut budget)?);
+        }
+        Ok(Applied::Undone { keys, refused })
+    }
+
+    /// Gives a key a value of the past, or its absence; says whether it was another.
+    fn restore(
+        &mut self,
+        scope: ScopeId,
+        key: Box<str>,
+        wanted: Option<Document>,
+        budget: &mut Budget,
+    ) -> Result<bool> {
+        let newest = self.reads().newest(scope, &key)?;
+        let live = newest.filter(|newest| newest.live);
+        let current =
+            live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
+        if current.as_ref().map(|entry| entry.document().text()) == wanted.as_ref().map(Document::text) {
+            return Ok(false);
+        }
+        budget.spend(key.len() + wanted.as_ref().map_or(0, |wanted| wanted.text().len()))?;
+        match (wanted, live) {
+            (Some(document), _) => {
+                let packed = Packed::new(&document, self.rules.compress);
+                self.write(scope, key, newest, document, &packed)?;
+            }
+            (None, Some(live)) => self.delete(scope, key, live)?,
+            (None, None) => {}
+        }
+        Ok(true)
+    }
+
     fn clear(&mut self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
         let mut doomed = Vec::new();
         self.reads().entries(&snapshot::range(scope, pattern), &mut |key, newest| {
@@ -220,6 +272,11 @@ impl<'w> Apply<'w> {
         }
         Ok(count)
     }
+}
+
+/// An origin as a row has it.
+fn parts(origin: Option<&Origin>) -> [Option<&str>; 3] {
+    origin.map_or([None; 3], |origin| [&origin.actor, &origin.run, &origin.reason].map(Option::as_deref))
 }
 
 /// Compare-and-set met another version.

@@ -58,7 +58,7 @@ impl Audit {
 
     fn scopes(&mut self, reads: &dyn Reads) -> Result<()> {
         let mut parents = Vec::new();
-        reads.all_scopes(&mut |id, parent| {
+        reads.all_scopes(&mut |id, parent, _| {
             self.scopes.insert(id);
             parents.push((id, parent));
         })?;

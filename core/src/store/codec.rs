@@ -3,7 +3,7 @@
 
 use crate::engine::{LogRow, Operation};
 use crate::harness::sabotaged;
-use crate::{Document, Error, Result};
+use crate::{Document, Error, Origin, Result};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -85,9 +85,17 @@ pub(crate) fn check(row: &LogRow<'_>) -> i64 {
     }
     // Each part seeds the next, so that bytes cannot move between key and value unseen.
     let seed = xxh3_64_with_seed(row.key.as_bytes(), xxh3_64(&fixed));
-    // No actor differs from an empty one: then there is one step more.
-    let seed = row.actor.map_or(seed, |actor| xxh3_64_with_seed(actor.as_bytes(), !seed));
+    // Nothing differs from an empty text, and one part from another.
+    let seed = row.origin.iter().zip(1..).fold(seed, |seed, (part, place)| {
+        part.map_or(seed, |part| xxh3_64_with_seed(part.as_bytes(), seed.wrapping_add(place)))
+    });
     xxh3_64_with_seed(row.value, seed).cast_signed()
+}
+
+/// Who made a change, and why.
+pub(crate) fn origin(row: &LogRow<'_>) -> Origin {
+    let [actor, run, reason] = row.origin.map(|part| part.map(str::to_owned));
+    Origin { actor, run, reason }
 }
 
 /// The row with the check that belongs to it.
@@ -147,7 +155,7 @@ mod tests {
             expires_ms: None,
             flags: PLAIN,
             value,
-            actor: None,
+            origin: [None; 3],
             check: 0,
         };
         seal(row)
@@ -168,8 +176,9 @@ mod tests {
             LogRow { flags: ZSTD, ..good },
             LogRow { value: b"\"valuf\"", ..good },
             LogRow { key: "key\"", value: b"value\"", ..good },
-            LogRow { actor: Some(""), ..good },
-            LogRow { actor: Some("somebody"), ..good },
+            LogRow { origin: [Some(""), None, None], ..good },
+            LogRow { origin: [None, Some(""), None], ..good },
+            LogRow { origin: [Some("somebody"), None, None], ..good },
         ] {
             assert!(verify(&bad).is_err(), "{bad:?}");
         }

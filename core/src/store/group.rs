@@ -77,7 +77,8 @@ impl Store {
         let rules = Rules { compress: self.config.enable_compression, max_bytes: self.config.max_value_bytes };
         let committed = self.engine.write(&mut |writes| {
             start = writes.head();
-            let now_ms = clock::now_ms();
+            // The times of the log never go back, whatever the clock does: whoever looks for one finds it.
+            let now_ms = clock::now_ms().max(writes.last_ms());
             for request in requests.take().into_iter().flatten() {
                 let alone = count == 1;
                 if !alone {

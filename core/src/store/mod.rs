@@ -7,6 +7,7 @@ pub(crate) mod codec;
 pub(crate) mod commit;
 mod group;
 pub(crate) mod lane;
+pub(crate) mod past;
 pub(crate) mod pulse;
 pub(crate) mod request;
 pub(crate) mod snapshot;
@@ -280,14 +281,10 @@ impl Store {
 
     /// The id of a child scope, which is made if need be.
     pub(crate) fn scope(&self, parent: ScopeId, name: ScopeName<'_>) -> Result<ScopeId> {
-        let mut id = None;
-        self.engine.read(&mut |reads| {
-            id = reads.find_scope(parent, name.as_str())?;
-            Ok(())
-        })?;
-        if let Some(id) = id {
+        if let Some(id) = self.find_scope(parent, name)? {
             return Ok(id);
         }
+        let mut id = None;
         self.engine.write(&mut |writes| {
             id = match writes.reads().find_scope(parent, name.as_str())? {
                 Some(id) => Some(id),
@@ -296,6 +293,16 @@ impl Store {
             Ok(())
         })?;
         id.ok_or_else(|| Error::closed("the store"))
+    }
+
+    /// The id of a child scope, if there is one.
+    pub(crate) fn find_scope(&self, parent: ScopeId, name: ScopeName<'_>) -> Result<Option<ScopeId>> {
+        let mut id = None;
+        self.engine.read(&mut |reads| {
+            id = reads.find_scope(parent, name.as_str())?;
+            Ok(())
+        })?;
+        Ok(id)
     }
 
     /// The names of the child scopes, sorted.

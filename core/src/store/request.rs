@@ -1,10 +1,11 @@
 //! What a caller asks the writer to do, and what it is told afterwards.
 
 use super::codec::Packed;
+use super::past::{Deeds, Place};
 use crate::engine::{Head, ScopeId};
 use crate::key::Pattern;
 use crate::value::Update;
-use crate::{Document, Entry, Result};
+use crate::{Document, Entry, Origin, Result};
 use std::sync::Arc;
 
 /// Changes that are committed together, if what they rely on still holds.
@@ -12,8 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Request {
     pub(crate) changes: Vec<Change>,
     pub(crate) relies_on: Option<Reliance>,
-    /// Who makes them, as the log tells.
-    pub(crate) actor: Option<Arc<str>>,
+    /// Who makes them, and why, as the log tells.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
 
 /// One change. A request of several holds only `Set` and `Delete` without `if_version`, which cannot fail alone.
@@ -23,6 +24,10 @@ pub(crate) enum Change {
     One { scope: ScopeId, key: Box<str>, action: Action, if_version: Option<u64> },
     /// Deletes every key that matches.
     Clear { scope: ScopeId, pattern: Pattern },
+    /// Makes every key that matches as it was when a row was the newest.
+    Revert { scope: ScopeId, pattern: Pattern, to: Head },
+    /// Takes back what somebody has done.
+    Undo(Box<Deeds>),
 }
 
 /// What happens to one key.
@@ -50,6 +55,10 @@ pub(crate) enum Applied {
     Deleted(bool),
     /// How many keys were deleted.
     Cleared(u64),
+    /// How many keys were changed.
+    Reverted(u64),
+    /// How many keys were changed, and which were not, since others have changed them.
+    Undone { keys: u64, refused: Vec<Place> },
 }
 
 /// What came of a request.
@@ -73,13 +82,13 @@ impl Request {
                 Some(Change::One { scope: *scope, key: key.clone(), action: Action::Delete, if_version: *if_version })
             }
             Change::Clear { scope, pattern } => Some(Change::Clear { scope: *scope, pattern: pattern.clone() }),
-            Change::One { .. } => None,
+            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) => None,
         };
         if self.relies_on.is_some() {
             return None;
         }
         let changes = self.changes.iter().map(again).collect::<Option<_>>()?;
-        Some(Self { changes, relies_on: None, actor: self.actor.clone() })
+        Some(Self { changes, relies_on: None, origin: self.origin.clone() })
     }
 
     /// Bytes that wait with it in the queue.
@@ -92,7 +101,7 @@ impl Change {
     fn footprint(&self) -> usize {
         match self {
             Self::One { key, action, .. } => size_of::<Self>() + key.len() + action.footprint(),
-            Self::Clear { .. } => size_of::<Self>(),
+            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) => size_of::<Self>(),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn decode(row: &LogRow<'_>, created_ms: Option<i64>, max_bytes: usize
 }
 
 /// A row that must be the one of `key`.
-fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<()> {
+pub(crate) fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<()> {
     if row.key != key || row.scope != scope {
         return Err(Error::corrupt(format!(
             "the entry of key {} points at log row {}, which is of another key; restore from a backup",

@@ -1,12 +1,12 @@
 //! The end of the log as watches read it: what has changed since a row, commit by commit.
 
-use super::{MAX_STORED_BYTES, Store, codec};
+use super::{Store, codec, past};
 use crate::change::Change;
-use crate::engine::{Cursor, Head, LogRow, Operation, Reads, ScopeId};
+use crate::engine::{Cursor, Head, LogRow, Reads, ScopeId};
 use crate::error::shorten;
 use crate::harness::sabotaged;
 use crate::key::Pattern;
-use crate::{Document, Error, ErrorKind, Result, limits};
+use crate::{Error, ErrorKind, Result, limits};
 use std::ops::ControlFlow;
 
 /// What is watched: keys of a scope, from a row of the log on.
@@ -174,12 +174,12 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
 
 /// A row of the log as a change, with the value that it replaced.
 fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
-    let value = value(row)?;
+    let value = past::value(row)?;
     let (mut old, mut is_there) = (None, row.prev == 0);
     if !is_there {
         let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
         is_there = reads.row(before, &mut |before| {
-            old = self::value(before)?;
+            old = past::value(before)?;
             Ok(())
         })?;
     }
@@ -201,16 +201,8 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
         value,
         old,
         time_ms: row.time_ms,
-        actor: row.actor.map(str::to_owned),
+        origin: codec::origin(row),
         ends_commit: false,
         seq: row.seq,
     })
-}
-
-/// The value of a row, after its check; none for a deletion.
-fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
-    match row.operation {
-        Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(Some),
-        Operation::Delete => codec::verify(row).map(|()| None),
-    }
 }

@@ -30,6 +30,7 @@ What ``async with`` enters (a state, a transaction, a watch) may be awaited inst
 from .scope import Scope
 from .state import State
 from .transaction import Transaction
+from .view import View
 from .watch import Watch
 
-__all__ = ["Scope", "State", "Transaction", "Watch"]
+__all__ = ["Scope", "State", "Transaction", "View", "Watch"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from .. import _native
 from ..errors import ConflictError
+from ..history import Difference, Revision, Undone
 from .loop import later
 from .transaction import Transaction
 from .verbs import Hook, Verbs, check_function, fresh, outcome
+from .view import View
+from .views import Differences
 from .watch import Watch
 
 _T = TypeVar("_T")
@@ -132,6 +136,60 @@ class Scope(Verbs):
     async def forget_watch(self, name: str) -> bool:
         """Forgets how far a named watch has come, and says whether there was one of this name."""
         return await later(self._handle.forget_watch, name)
+
+    def as_run(self, *, actor: str | None = None, run: str | None = None, reason: str | None = None) -> Scope:
+        """The same scope, whose changes are told to be of this actor, in the course of this run, for this reason.
+
+        ``actor`` and ``run`` are names of the program's own, up to 256 bytes, ``reason`` a text for people, up to 4,096
+        bytes. ``history`` and watches tell them, and ``undo`` goes by the first two. What is left out stays as it was.
+        Scopes and transactions made from the handle are of the same origin.
+        """
+        return Scope._of(self._handle.as_run(actor, run, reason), self._default)
+
+    async def history(self, key: str, limit: int | None = None) -> list[Revision]:
+        """What has happened to a key, the newest first: at most ``limit`` changes, 100 without one."""
+        return [Revision._from_store(*fields) for fields in await later(self._handle.history, key, limit)]
+
+    async def at(self, when: int | datetime) -> View:
+        """The scope as it was at a moment, to be read: ``when`` is the version of a commit, or a ``datetime``.
+
+        A date needs a time zone, and is looked up to the millisecond. ``InvalidError`` for a version that is still to
+        come.
+        """
+        return View._of(await later(self._handle.at, when))
+
+    def diff(
+        self, since: int | datetime, until: int | datetime | None = None, pattern: str = "*"
+    ) -> AsyncIterator[Difference]:
+        """The keys that match and are not the same at two moments, sorted by their bytes, with both values.
+
+        The moments are as for ``at``; without ``until``, the second is when the first difference is asked for. It may
+        be the earlier one.
+        """
+        return Differences(self._handle.diff(since, until, pattern))
+
+    async def revert(self, key: str, when: int | datetime) -> int:
+        """Gives a key the value that it had at a moment (see ``at``), and returns the version of the commit.
+
+        A key that was not there then is deleted.
+        """
+        return await later(self._handle.revert, key, when)
+
+    async def revert_to(self, when: int | datetime, pattern: str = "*") -> int:
+        """Makes every key that matches as it was at a moment (see ``at``), and returns how many that has changed.
+
+        It is one commit, which can itself be reverted. ``QuotaExceededError`` for more changes than one commit holds.
+        """
+        return await later(self._handle.revert_to, when, pattern)
+
+    async def undo(self, *, actor: str | None = None, run: str | None = None, since: int = 0) -> Undone:
+        """Takes back what an actor, a run, or an actor in a run has changed in this scope and those inside it.
+
+        With ``since``, only what came after that version. It is one commit, which can itself be undone. A key that
+        somebody else has changed later is left alone and told in ``refused``. ``InvalidError`` when neither ``actor``
+        nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
+        """
+        return Undone(*await later(self._handle.undo, actor, run, since))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

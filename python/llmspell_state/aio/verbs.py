@@ -1,4 +1,4 @@
-"""The verbs that are the same in a scope and in a transaction."""
+"""The verbs that are the same in a scope, in a transaction and, as far as they read, in a view of the past."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ Hook = Callable[[Any], object]
 """Turns objects that cannot be stored into ones that can."""
 
 
-class Verbs:
-    """Text keys and their values, in a store or in a transaction."""
+class ReadingVerbs:
+    """Text keys and their values, to be read: in a store now or in the past, or in a transaction."""
 
-    __slots__ = ("__weakref__", "_default", "_handle")
+    __slots__ = ("__weakref__", "_handle")
 
-    _handle: _native.AsyncScope | _native.AsyncTransaction
-    _default: Hook | None
+    _handle: _native.AsyncScope | _native.AsyncTransaction | _native.AsyncView
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -34,9 +33,6 @@ class Verbs:
     async def get(self, key: str, default: _T) -> Any | _T: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or ``default`` when it is missing. Every call gives an object of its own."""
-        value = self._handle.peek(key, default, _UNKNOWN)
-        if value is not _UNKNOWN:
-            return value
         value = await later(self._handle.get, key)
         return default if value is MISSING else value
 
@@ -53,6 +49,54 @@ class Verbs:
         """The values of those keys that are there, read at one moment."""
         return await later(self._handle.get_many, keys)
 
+    async def count(self, pattern: str = "*") -> int:
+        """How many keys match."""
+        return await later(self._handle.count, pattern)
+
+    def keys(
+        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Keys:
+        """The keys that match, sorted by their bytes, for ``async for``.
+
+        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on),
+        ``limit`` is the most keys to give. The listing can be iterated over again; each time it reads anew, page by
+        page, the keys of the moment at which it began.
+        """
+        return Keys(self._handle, Select(pattern, after, limit, reverse))
+
+    def values(
+        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Values:
+        """The values of the keys that match, in the order of their keys; see ``keys``."""
+        return Values(self._handle, Select(pattern, after, limit, reverse))
+
+    def items(
+        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Items:
+        """The keys that match with their values; see ``keys``."""
+        return Items(self._handle, Select(pattern, after, limit, reverse))
+
+
+class Verbs(ReadingVerbs):
+    """Text keys and their values, in a store or in a transaction."""
+
+    __slots__ = ("_default",)
+
+    _handle: _native.AsyncScope | _native.AsyncTransaction
+    _default: Hook | None
+
+    @overload
+    async def get(self, key: str) -> Any: ...
+    @overload
+    async def get(self, key: str, default: _T) -> Any | _T: ...
+    async def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or ``default`` when it is missing. Every call gives an object of its own."""
+        value = self._handle.peek(key, default, _UNKNOWN)
+        if value is not _UNKNOWN:
+            return value
+        value = await later(self._handle.get, key)
+        return default if value is MISSING else value
+
     async def delete(self, key: str, *, if_version: int | None = None) -> bool:
         """Removes a key and says whether it was there; with ``if_version``, only when that is still its version."""
         return await later(self._handle.delete, key, if_version)
@@ -60,10 +104,6 @@ class Verbs:
     async def clear(self, pattern: str = "*") -> int:
         """Removes all keys that match, in one commit, and returns how many there were."""
         return await later(self._handle.clear, pattern)
-
-    async def count(self, pattern: str = "*") -> int:
-        """How many keys match."""
-        return await later(self._handle.count, pattern)
 
     async def increment(self, key: str, by: float = 1) -> Any:
         """Adds to a number, exactly, and returns the sum; a missing key counts as 0."""
@@ -89,29 +129,6 @@ class Verbs:
         if default is MISSING:
             raise KeyError(key)
         return default
-
-    def keys(
-        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
-    ) -> Keys:
-        """The keys that match, sorted by their bytes, for ``async for``.
-
-        ``after`` leaves out everything up to and including that key (with ``reverse``, everything from it on),
-        ``limit`` is the most keys to give. The listing can be iterated over again; each time it reads anew, page by
-        page, the keys of the moment at which it began.
-        """
-        return Keys(self._handle, Select(pattern, after, limit, reverse))
-
-    def values(
-        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
-    ) -> Values:
-        """The values of the keys that match, in the order of their keys; see ``keys``."""
-        return Values(self._handle, Select(pattern, after, limit, reverse))
-
-    def items(
-        self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
-    ) -> Items:
-        """The keys that match with their values; see ``keys``."""
-        return Items(self._handle, Select(pattern, after, limit, reverse))
 
 
 def fresh(default: Any) -> Any:

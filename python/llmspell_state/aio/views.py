@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import _native
+from ..history import Difference
 from .loop import later
 
 _T = TypeVar("_T")
@@ -48,12 +49,26 @@ class Listing(AsyncIterator[_T]):
             await later(self._pages.fill)
 
 
-class View(Generic[_T]):
+class Differences(AsyncIterator[Difference]):
+    """What ``diff()`` gives: each difference once, like a listing."""
+
+    __slots__ = ("_listing",)
+
+    def __init__(self, pages: _native.AsyncDifferences) -> None:
+        self._listing: Listing[Any] = Listing(pages)
+
+    async def __anext__(self) -> Difference:
+        return Difference(*await self._listing.__anext__())
+
+
+class Selection(Generic[_T]):
     """A listing that was asked for."""
 
     __slots__ = ("_handle", "_select")
 
-    def __init__(self, handle: _native.AsyncScope | _native.AsyncTransaction, select: Select) -> None:
+    def __init__(
+        self, handle: _native.AsyncScope | _native.AsyncTransaction | _native.AsyncView, select: Select
+    ) -> None:
         self._handle = handle
         self._select = select
 
@@ -62,7 +77,7 @@ class View(Generic[_T]):
         return f"<{type(self).__name__} {', '.join(given)}>"
 
 
-class Keys(View[str]):
+class Keys(Selection[str]):
     """The keys that match, sorted by their bytes."""
 
     __slots__ = ()
@@ -71,7 +86,7 @@ class Keys(View[str]):
         return Listing(self._handle.keys(*self._select))
 
 
-class Values(View[Any]):
+class Values(Selection[Any]):
     """The values of the keys that match, in the order of their keys."""
 
     __slots__ = ()
@@ -80,7 +95,7 @@ class Values(View[Any]):
         return Listing(self._handle.values(*self._select))
 
 
-class Items(View[tuple[str, Any]]):
+class Items(Selection[tuple[str, Any]]):
     """The keys that match and their values, sorted by the bytes of the keys."""
 
     __slots__ = ()

@@ -35,6 +35,8 @@ local function arguments(random, state)
     { pattern = "*" }, { limit = -1 }, { limit = 0 }, { limit = 2 ^ 40 }, { limit = 1.5 }, { reverse = 1 }, { pattern = {} },
     { after = "a", reverse = true, limit = 2 }, { if_version = 0 }, { if_version = -1 }, { if_version = 1e300 }, { if_version = 5 },
     { attempts = 0 }, { attempts = 1 }, { attempts = 2 ^ 40 }, { kind = "Conflict" },
+    { version = 0 }, { version = 2 ^ 40 }, { time = 0 }, { time = 1e300 }, { time = 0 / 0 }, { version = 1, time = 1 },
+    { run = "r" }, { actor = "a", run = "r", reason = "" }, { run = "r", since = 1 },
     setmetatable({}, { __index = error, __len = error, __pairs = error }),
     tostring, error, next, pcall, coroutine.yield, collectgarbage, string.rep,
     function(...) return ... end, function() return { 1, { 2 } } end, function(value) return value end,
@@ -48,6 +50,7 @@ local function arguments(random, state)
     function() State.sleep(0) error("in a task") end, State.spawn(pcall), state:set_async("k1", 5), 99999999,
     coroutine.create(function() end), io.stdout, State.null, State.binary("b"), State.binary(""), State.array(),
     State.array { 1, State.null }, state, state:scope("a"), state:transaction(), state:keys(), state:items(), closed, finished,
+    state:at(0), state:diff(0), state:as_run { run = "r" },
     State.open, debug.getmetatable(state), setmetatable({}, debug.getmetatable(state)), _G, package.loaded, debug.getregistry(),
   }
   if newproxy then list[#list + 1] = newproxy(true) end
@@ -78,7 +81,9 @@ local function functions(state)
   local _, iterator = debug.getupvalue(state:keys(), 1)
   local watch = state:watch()
   WAITS[debug.getmetatable(watch).__call], WAITS[watch.next] = true, true
-  for _, object in ipairs { state, state:scope("a"), state:transaction(), iterator, binary, watch, state:set_async("k1", 1) } do
+  for _, object in ipairs {
+    state, state:scope("a"), state:transaction(), iterator, binary, watch, state:at(0), state:set_async("k1", 1),
+  } do
     local class = debug.getmetatable(object)
     take(class)
     if type(class.__index) == "table" then take(class.__index) end
@@ -100,7 +105,7 @@ local function call_anything(folder, random, count)
     pcall(function() state:close() end)
     state = State.open(folder .. "/victim.db", { sync_mode = "NORMAL", busy_timeout_ms = 100 })
     list, methods = arguments(random, state), functions(state)
-    handles = { state, state, state:scope("a"), state:transaction() }
+    handles = { state, state, state:scope("a"), state:transaction(), state:at(0), state:as_run { run = "r" } }
   end
   anew()
   -- Paths of stores are not part of the game: `open` gets no text that would make a file.
@@ -131,6 +136,12 @@ local function call_anything(folder, random, count)
     if n % 50 == 0 or not pcall(state.count, state) then anew() end
   end
   state:close()
+  -- What fails of the last that were begun is told here, not in the next group.
+  for _ = 1, 200 do
+    local ok, e = pcall(State.poll, 0.001)
+    if not ok then kit.not_ours(e) end
+    if ok and not e then break end
+  end
 end
 
 --- The debug library turned on our own objects while they are in use.

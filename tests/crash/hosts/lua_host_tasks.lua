@@ -77,10 +77,15 @@ local function churn(ledger, random, count, round)
       State.sleep(0.0002 * random.below(5))
       if random.one(writers):cancel() then count("cancelled tasks") end
     end
-    -- Forgotten: a watch that waits, futures, listings in the middle.
+    -- Forgotten: a watch that waits, futures, listings and differences in the middle.
     State.spawn(function() ledger.scope:watch("w*"):next(0.002) end)
     ledger.scope:watch():next_async(0.001)
     for _ = 1, 10 do ledger.scope:get_async("w1.1") end
+    ledger.scope:history_async("w1.1")
+    State.spawn(function()
+      local differences = ledger.scope:diff(ledger.state:version() - 20)
+      for _ = 1, random.below(5) do differences() end
+    end)
     State.spawn(function()
       for _ in ledger.scope:items() do
         if random.chance(5) then break end

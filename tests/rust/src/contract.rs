@@ -2,7 +2,7 @@
 
 use crate::forms::{Known, same};
 use crate::surface::Target;
-use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, Watch};
+use llmspell_state_persistence::{Error, ErrorKind, Items, Keys, Scope, State, StateConfig, Transaction, View, Watch};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -43,6 +43,7 @@ pub(crate) enum Handle {
     Keys(Keys),
     Items(Items),
     Watch(Watch),
+    View(View),
 }
 
 /// One run of one case.
@@ -174,7 +175,7 @@ impl Run<'_> {
 /// Of an entry, a verification or a change, only the fields that are named count.
 fn fits(verb: &str, expected: &Value, answer: &Value) -> bool {
     match (verb, expected, answer) {
-        ("entry" | "verify" | "next_change", Value::Object(fields), Value::Object(_)) => {
+        ("entry" | "verify" | "next_change" | "revision" | "undo", Value::Object(fields), Value::Object(_)) => {
             fields.iter().all(|(name, field)| answer.get(name).is_some_and(|got| same(field, got)))
         }
         _ => same(expected, answer),

@@ -2,5 +2,6 @@
 
 pub mod contract;
 pub mod forms;
+mod past;
 mod surface;
 mod verbs;

@@ -2,6 +2,7 @@
 
 use crate::contract::{Answer, Failure, Handle, Run, Step, wrong};
 use crate::forms::{end, missing};
+use crate::past;
 use crate::surface::{Said, Target, on, pair};
 use llmspell_state_persistence::{
     Document, Entry, ErrorKind, Number, Result, Retry, Scope, Select, WatchOptions, limits,
@@ -45,6 +46,9 @@ impl Run<'_> {
             "next" | "rest" => return self.iteration(step),
             "next_change" | "changes" | "save_watch" | "close_watch" => return self.watching(step),
             _ => {}
+        }
+        if let Some(Handle::View(view)) = step.text("on").and_then(|name| self.handles.get(name)) {
+            return self.viewing(step, &view.clone());
         }
         let target = self.target(step)?;
         let expand = |value: &Value| self.known.expand(value).map_err(Failure::Wrong);
@@ -196,11 +200,15 @@ impl Run<'_> {
                 Target::Scope(scope) => self.watch(step, &scope, key)?,
                 Target::Transaction(_) => return wrong("a transaction does not watch"),
             },
+            verb if past::VERBS.contains(&verb) => match target {
+                Target::Scope(scope) => self.past(step, &scope, key)?,
+                Target::Transaction(_) => return wrong("a transaction has no past"),
+            },
             verb => return wrong(format!("no verb '{verb}'")),
         })
     }
 
-    fn name(&mut self, step: &Step<'_>, handle: Handle) -> Value {
+    pub(crate) fn name(&mut self, step: &Step<'_>, handle: Handle) -> Value {
         self.handles.insert(step.text("as").unwrap_or("_").to_owned(), handle);
         missing()
     }
@@ -288,16 +296,16 @@ impl Run<'_> {
             _ => {
                 let most = step.members.get("timeout").and_then(Value::as_u64).unwrap_or(10_000);
                 self.next_change(watch, Duration::from_millis(most))?.map_or_else(end, |change| {
-                    json!({
+                    let value = json!({
                         "key": change.key,
                         "operation": change.operation.name(),
                         "value": of_change(change.value.as_ref()),
                         "old": of_change(change.old.as_ref()),
                         "version": change.version,
                         "time": change.time_ms,
-                        "actor": change.actor.map_or_else(missing, Value::from),
                         "ends_commit": change.ends_commit,
-                    })
+                    });
+                    past::origin_value(change.origin, value)
                 })
             }
         })
@@ -312,7 +320,7 @@ impl Run<'_> {
     }
 }
 
-fn select(step: &Step<'_>, pattern: &str) -> Select {
+pub(crate) fn select(step: &Step<'_>, pattern: &str) -> Select {
     Select {
         pattern: Some(pattern.to_owned()),
         after: step.text("after").map(str::to_owned),
@@ -321,7 +329,7 @@ fn select(step: &Step<'_>, pattern: &str) -> Select {
     }
 }
 
-fn of_change(value: Option<&Document>) -> Value {
+pub(crate) fn of_change(value: Option<&Document>) -> Value {
     value.map_or_else(missing, Document::to_value)
 }
 

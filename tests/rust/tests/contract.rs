@@ -26,6 +26,7 @@ files!(
     errors,
     get,
     get_many,
+    history,
     increment,
     isolation,
     keys,

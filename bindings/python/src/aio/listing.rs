@@ -3,12 +3,13 @@
 use super::completions::{Completions, later};
 use super::give;
 use crate::error::to_py;
-use crate::value;
+use crate::{history, value};
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Call, Error};
+use llmspell_state_persistence::{Call, Difference, Error, limits};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whose thread fetches the pages.
@@ -54,6 +55,52 @@ impl Pages for core::Items {
 
     fn fill(&mut self) -> core::Result<()> {
         Self::fill(self)
+    }
+}
+
+/// Differences, of which several are found at a time.
+pub(crate) struct Gathered {
+    differences: core::Differences,
+    found: VecDeque<core::Result<Difference>>,
+    is_at_end: bool,
+}
+
+impl From<core::Differences> for Gathered {
+    fn from(differences: core::Differences) -> Self {
+        Self { differences, found: VecDeque::new(), is_at_end: false }
+    }
+}
+
+impl Iterator for Gathered {
+    type Item = core::Result<Difference>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.found.pop_front()
+    }
+}
+
+impl Pages for Gathered {
+    type Each = Difference;
+
+    fn is_buffered(&self) -> bool {
+        self.is_at_end || !self.found.is_empty()
+    }
+
+    fn fill(&mut self) -> core::Result<()> {
+        let mut bytes = 0;
+        while self.found.len() < limits::PAGE && bytes < limits::PAGE_BYTES {
+            let Some(difference) = self.differences.next() else {
+                self.is_at_end = true;
+                break;
+            };
+            let size = |value: &Option<core::Document>| value.as_ref().map_or(0, |value| value.text().len());
+            bytes += match &difference {
+                Ok(found) => size(&found.from) + size(&found.to),
+                Err(_) => limits::PAGE_BYTES, // it is given in its turn, before more is looked for
+            };
+            self.found.push_back(difference);
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +204,8 @@ listings! {
     AsyncKeys(core::Keys): |py, key| key.into_bound_py_any(py);
     /// Keys and values.
     AsyncItems(core::Items): |py, (key, entry)| (key, value::read_passing(py, &entry)?).into_bound_py_any(py);
+    /// Differences.
+    AsyncDifferences(Gathered): |py, difference| history::difference(py, &difference);
     /// Values.
     AsyncValues(core::Items): |py, (_, entry)| value::read_passing(py, &entry);
 }

@@ -9,13 +9,15 @@ mod retry;
 mod scope;
 mod state;
 mod transaction;
+mod view;
 mod wake;
 mod watch;
 
 pub(crate) use completions::Completions;
-pub(crate) use listing::{AsyncItems, AsyncKeys, AsyncValues};
+pub(crate) use listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues};
 pub(crate) use retry::Retry;
 pub(crate) use scope::AsyncScope;
 pub(crate) use state::AsyncState;
 pub(crate) use transaction::AsyncTransaction;
+pub(crate) use view::AsyncView;
 pub(crate) use watch::AsyncWatch;

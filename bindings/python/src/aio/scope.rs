@@ -2,12 +2,15 @@
 
 use super::completions::{Completions, Give, later};
 use super::give;
-use super::listing::{AsyncItems, AsyncKeys, AsyncValues, Source};
+use super::listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues, Gathered, Source};
 use super::transaction::AsyncTransaction;
+use super::view::AsyncView;
 use super::watch::AsyncWatch;
-use crate::argument::{self, After, Amount, Hook, Key, Keys, Limit, Members, Name, Since, Version};
+use crate::argument::{
+    self, Actor, After, Amount, From, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since, Until, Version, When,
+};
 use crate::error::to_py;
-use crate::{transaction, value};
+use crate::{history, transaction, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::Document;
 use pyo3::prelude::*;
@@ -311,6 +314,80 @@ impl AsyncScope {
     ) -> PyResult<()> {
         let name = name.0.to_owned();
         self.ask(to, future, move |scope| scope.forget_watch(&name), give::truth)
+    }
+
+    /// The same scope, whose changes are told to be of this actor and run, and for this reason.
+    #[pyo3(signature = (actor: "str | None", run: "str | None", reason: "str | None") -> "AsyncScope")]
+    fn as_run(&self, actor: Option<Actor<'_>>, run: Option<Run<'_>>, reason: Option<Reason<'_>>) -> PyResult<Self> {
+        self.handle.as_run(argument::origin(actor, run, reason)).map(Self::new).map_err(to_py)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[list[typing.Any]]", key: "str", limit: "int | None") -> "None")]
+    fn history<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        limit: Option<Limit>,
+    ) -> PyResult<()> {
+        let (key, limit) = (key.0.to_owned(), argument::most(limit));
+        self.ask(to, future, move |scope| scope.history(&key, limit), history::revisions)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncView]", when: "int | datetime.datetime") -> "None")]
+    fn at<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, when: When) -> PyResult<()> {
+        self.ask(to, future, move |scope| Ok((scope.clone(), scope.at(when.0)?)), AsyncView::give)
+    }
+
+    #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences")]
+    fn diff(
+        &self,
+        since: From,
+        until: Option<Until>,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> AsyncDifferences {
+        let (scope, pattern) = (self.handle.clone(), pattern.to_owned());
+        let until = until.map(|until| until.0);
+        AsyncDifferences::new(Source::Scope(self.handle.clone()), move || {
+            scope.diff(since.0, until, &pattern).map(Gathered::from)
+        })
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", when: "int | datetime.datetime") -> "None")]
+    fn revert<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        when: When,
+    ) -> PyResult<()> {
+        let key = key.0.to_owned();
+        self.ask(to, future, move |scope| scope.revert(&key, when.0), give::count)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", when: "int | datetime.datetime", pattern: "str") -> "None")]
+    fn revert_to<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        when: When,
+        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
+    ) -> PyResult<()> {
+        let pattern = pattern.to_owned();
+        self.ask(to, future, move |scope| scope.revert_to(when.0, &pattern), give::count)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", actor: "str | None", run: "str | None", since: "int") -> "None")]
+    fn undo<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        actor: Option<Actor<'_>>,
+        run: Option<Run<'_>>,
+        since: Since,
+    ) -> PyResult<()> {
+        let what = argument::undo(actor, run, since);
+        self.ask(to, future, move |scope| scope.undo(what), history::undone)
     }
 
     /// The scope's own name; empty for the root.

@@ -92,8 +92,8 @@ struct Writer {
     /// Nothing once closed, or after a failure until it can be opened again.
     connection: Option<Connection>,
     closed: bool,
-    /// The log's end, as long as the stamp is this.
-    known: Option<(u64, Head)>,
+    /// The log's end and its time, as long as the stamp is this.
+    known: Option<(u64, (Head, i64))>,
     /// Nothing for a store in memory.
     mark: Option<Mark>,
 }

@@ -42,6 +42,8 @@ const TABLES: &str = "
         flags INTEGER NOT NULL,
         row_check INTEGER NOT NULL,
         actor TEXT,
+        run TEXT,
+        reason TEXT,
         value ANY
     ) STRICT;
     CREATE TABLE entry (

@@ -8,22 +8,22 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params}
 use std::ops::ControlFlow;
 
 /// The newest row of the log.
-const HEAD: &str = "SELECT seq, version FROM log ORDER BY seq DESC LIMIT 1";
+const HEAD: &str = "SELECT seq, version, time FROM log ORDER BY seq DESC LIMIT 1";
 /// The newest change of a key.
 const NEWEST: &str = "SELECT seq, live, created_at FROM entry WHERE scope_id = ?1 AND key = ?2";
 /// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
 const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason \
      FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
 /// One row of the log.
 const ROW: &str = "SELECT NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log WHERE seq = ?1";
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log WHERE seq = ?1";
 /// Every row of the log.
 const LOG: &str = "SELECT NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log ORDER BY seq";
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
 /// Every key with the row of its newest change.
 const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, \
+     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
      entry.scope_id, entry.key \
      FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
@@ -38,7 +38,7 @@ const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?
 const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
 /// Every change after a row.
 const CHANGES: &str = "SELECT NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor FROM log \
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log \
      WHERE seq > ?1 ORDER BY seq";
 /// The newest change up to a row.
 const AT_OR_BEFORE: &str = "SELECT seq, version FROM log WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
@@ -54,8 +54,8 @@ const MOVE_CURSOR: &str = "UPDATE cursor SET seq = ?3, version = ?4 WHERE scope_
 /// Removes one.
 const DROP_CURSOR: &str = "DELETE FROM cursor WHERE scope_id = ?1 AND name = ?2";
 /// Appends a change.
-const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 /// The first change of a key.
 const ADD_ENTRY: &str =
     "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -65,7 +65,7 @@ const MOVE_ENTRY: &str =
 /// Names of child scopes.
 const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
 /// Every scope.
-const ALL_SCOPES: &str = "SELECT id, parent_id FROM scope";
+const ALL_SCOPES: &str = "SELECT id, parent_id, name FROM scope";
 /// One child scope.
 const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
 /// Adds a child scope to its parent's tenant.
@@ -80,13 +80,20 @@ fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<
 /// One state of the database, seen through a connection.
 pub(super) struct View<'c>(pub(super) &'c Connection);
 
-impl Reads for View<'_> {
-    fn head(&self) -> Result<Head> {
+impl View<'_> {
+    /// The newest row of the log and its time.
+    pub(super) fn end(&self) -> Result<(Head, i64)> {
         prepare(self.0, HEAD)?
-            .query_row([], |row| head(row, 0))
+            .query_row([], |row| Ok((head(row, 0)?, row.get(2)?)))
             .optional()
             .map(Option::unwrap_or_default)
             .map_err(|e| from_sqlite("reading the log's end", e))
+    }
+}
+
+impl Reads for View<'_> {
+    fn head(&self) -> Result<Head> {
+        self.end().map(|(head, _)| head)
     }
 
     fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
@@ -222,17 +229,17 @@ impl Reads for View<'_> {
                 ValueRef::Null => None,
                 _ => Some(log_row(row)?),
             };
-            on_entry(row.get(15).map_err(failed)?, text(row, 16)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+            on_entry(row.get(17).map_err(failed)?, text(row, 18)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
         }
         Ok(())
     }
 
-    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()> {
+    fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId, &str)) -> Result<()> {
         let failed = |e| from_sqlite("listing scopes", e);
         let mut statement = prepare(self.0, ALL_SCOPES)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            each(row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
+            each(row.get(0).map_err(failed)?, row.get(1).map_err(failed)?, text(row, 2)?);
         }
         Ok(())
     }
@@ -273,10 +280,12 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
         1 => Operation::Set,
         other => return Err(Error::corrupt(format!("log row {} has the unknown operation {other}", int(3)?))),
     };
-    let actor = match row.get_ref(14).map_err(failed)? {
-        ValueRef::Null => None,
-        _ => Some(text(row, 14)?),
-    };
+    let mut origin = [None; 3];
+    for (part, column) in origin.iter_mut().zip(14..) {
+        if row.get_ref(column).map_err(failed)? != ValueRef::Null {
+            *part = Some(text(row, column)?);
+        }
+    }
     Ok(LogRow {
         seq: int(3)?,
         version: int(4)?,
@@ -288,7 +297,7 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
         expires_ms: row.get(10).map_err(failed)?,
         flags: int(11)?,
         value,
-        actor,
+        origin,
         check: int(12)?,
     })
 }
@@ -297,6 +306,8 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
 pub(super) struct Change<'c> {
     pub(super) view: View<'c>,
     pub(super) head: Head,
+    /// The time of the newest row.
+    pub(super) last_ms: i64,
     /// The check of the last row that was appended: it tells our row from another of the same number.
     pub(super) last_check: Option<i64>,
     pub(super) wrote: bool,
@@ -328,6 +339,10 @@ impl Writes for Change<'_> {
         self.head
     }
 
+    fn last_ms(&self) -> i64 {
+        self.last_ms
+    }
+
     fn is_short_of_space(&self) -> bool {
         self.short_of_space
     }
@@ -354,7 +369,9 @@ impl Writes for Change<'_> {
                 row.flags,
                 row.check,
                 ToSqlOutput::Borrowed(value),
-                row.actor,
+                row.origin[0],
+                row.origin[1],
+                row.origin[2],
             ])
             .map_err(failed)?;
         let live = row.operation == Operation::Set;
@@ -362,6 +379,7 @@ impl Writes for Change<'_> {
             .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms])
             .map_err(failed)?;
         self.head = Head { seq: row.seq, version: row.version };
+        self.last_ms = row.time_ms;
         self.last_check = Some(row.check);
         Ok(())
     }
@@ -401,7 +419,7 @@ impl Writes for Change<'_> {
     fn undo(&mut self) -> Result<()> {
         self.run("ROLLBACK TO request")?;
         self.run("RELEASE request")?;
-        self.head = self.view.head()?;
+        (self.head, self.last_ms) = self.view.end()?;
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ struct Start {
     header: Option<IndexHeader>,
     stamp: Option<u64>,
     head: Head,
+    last_ms: i64,
     short_of_space: bool,
 }
 
@@ -62,14 +63,15 @@ impl Shared {
             let mut change = Change {
                 view: View(connection),
                 head: start.head,
+                last_ms: start.last_ms,
                 last_check: None,
                 wrote: false,
                 short_of_space: start.short_of_space,
             };
             work(&mut change)?;
-            Ok((start, change.head, change.last_check, change.wrote))
+            Ok((start, (change.head, change.last_ms), change.last_check, change.wrote))
         });
-        let (start, head, last_check, wrote) = match applied {
+        let (start, end, last_check, wrote) = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 // SQLite may have rolled back by itself already.
@@ -77,6 +79,7 @@ impl Shared {
                 return Err(error);
             }
         };
+        let head = end.0;
         harness::point("write.applied");
         if !wrote {
             connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
@@ -98,7 +101,7 @@ impl Shared {
             }
         };
         harness::point("write.committed");
-        writer.known = stamp.map(|stamp| (stamp, head));
+        writer.known = stamp.map(|stamp| (stamp, end));
         if let Some(mark) = &mut writer.mark {
             mark.raise(head.version);
         }
@@ -136,15 +139,15 @@ impl Shared {
     }
 
     /// Looks around inside the write transaction, and makes sure that its commit will be kept.
-    fn start(&self, connection: &Connection, known: Option<(u64, Head)>) -> Result<Start> {
+    fn start(&self, connection: &Connection, known: Option<(u64, (Head, i64))>) -> Result<Start> {
         let header = self.sharing.as_ref().and_then(|sharing| sharing.index.header());
         let stamp = match self.sharing {
             Some(_) => header.map(|header| header.stamp),
             None => Some(self.commits.load(Ordering::Acquire)),
         };
-        let head = match known {
-            Some((known, head)) if stamp == Some(known) => head,
-            _ => View(connection).head()?,
+        let (head, last_ms) = match known {
+            Some((known, end)) if stamp == Some(known) => end,
+            _ => View(connection).end()?,
         };
         self.check_files()?;
         let short_of_space = match &self.ballast {
@@ -154,7 +157,7 @@ impl Shared {
         if self.sharing.is_none() && self.path.is_some() {
             checkpoint::automatic(connection, !short_of_space);
         }
-        let start = Start { header, stamp, head, short_of_space };
+        let start = Start { header, stamp, head, last_ms, short_of_space };
         if let Some(sharing) = &self.sharing
             && self.config.sync_mode == SyncMode::Full
         {

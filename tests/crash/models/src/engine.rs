@@ -202,7 +202,7 @@ impl Rows {
             expires_ms: None,
             flags: row.flags,
             value: &row.value,
-            actor: None,
+            origin: [None; 3],
             check: row.check,
         })
     }
@@ -285,7 +285,7 @@ impl Reads for Rows {
         unasked()
     }
 
-    fn all_scopes(&self, _: &mut dyn FnMut(ScopeId, ScopeId)) -> Result<()> {
+    fn all_scopes(&self, _: &mut dyn FnMut(ScopeId, ScopeId, &str)) -> Result<()> {
         unasked()
     }
 }
@@ -305,6 +305,10 @@ impl Writes for Change {
 
     fn head(&self) -> Head {
         self.rows.head().unwrap_or_default()
+    }
+
+    fn last_ms(&self) -> i64 {
+        self.rows.0.last().map_or(0, |row| row.time_ms)
     }
 
     fn is_short_of_space(&self) -> bool {

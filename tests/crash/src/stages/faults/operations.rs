@@ -205,6 +205,14 @@ pub(super) const ALL: &[Operation] = &[
     call("set-many", |bench| {
         Ok(bench.state.set_many((0..40).map(|n| (format!("many{n}"), format!("{n}").repeat(n))))?.into())
     }),
+    call("history", |bench| {
+        let told = bench.state.history("k007", None)?;
+        Ok(told.iter().map(|revision| revision.value.as_ref().map_or(Value::Null, Document::to_value)).collect())
+    }),
+    call("at", |bench| items(bench.state.at(FIRST)?.items("*")?)),
+    call("diff", |bench| bench.state.diff(FIRST, None, "*")?.map(|found| Ok(Value::from(found?.key))).collect()),
+    call("revert", |bench| Ok(bench.state.revert("k007", 0)?.into())),
+    warm("revert-to", |bench| Ok(bench.state.revert_to(FIRST, "*")?.into())),
     call("delete", |bench| Ok(bench.state.delete("k100")?.into())),
     call("delete-missing", |bench| Ok(bench.state.delete("nowhere")?.into())),
     warm("delete-if", |bench| Ok(bench.state.delete_if("k000", FIRST)?.into())),

@@ -62,8 +62,8 @@ fn text(document: Option<&Document>) -> &str {
 }
 
 fn line(change: &Change) -> String {
-    let Change { version, key, operation, value, old, actor, ends_commit, .. } = change;
-    let (value, old, actor) = (text(value.as_ref()), text(old.as_ref()), actor.as_deref().unwrap_or("-"));
+    let Change { version, key, operation, value, old, origin, ends_commit, .. } = change;
+    let (value, old, actor) = (text(value.as_ref()), text(old.as_ref()), origin.actor.as_deref().unwrap_or("-"));
     format!("c {version} {key} {} {value} {old} {actor} {}\n", operation.name(), u8::from(*ends_commit))
 }
 

@@ -1,0 +1,231 @@
+//! The log read backwards: what a key was, what has changed between two moments, and what somebody has done.
+
+use super::snapshot;
+use super::{MAX_STORED_BYTES, Store, codec};
+use crate::engine::{Head, LogRow, Operation, Reads, ScopeId};
+use crate::error::shorten;
+use crate::history::{Moment, Revision};
+use crate::key::{Key, Pattern};
+use crate::{Document, Error, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::ControlFlow;
+
+/// A key of some scope.
+pub(crate) type Place = (ScopeId, Box<str>);
+
+/// What somebody did to keys, as far as the log was looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Deeds {
+    /// Scopes that count.
+    pub(crate) scopes: HashSet<ScopeId>,
+    /// By whom; at least one of the two is given.
+    pub(crate) actor: Option<String>,
+    pub(crate) run: Option<String>,
+    /// The log was looked at up to here.
+    pub(crate) seen: i64,
+    touched: BTreeMap<Place, Touched>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Touched {
+    /// The row before the first of theirs, after whatever somebody else has done in between; 0 for none.
+    before: i64,
+    /// Somebody else has changed the key after the last of theirs.
+    is_changed: bool,
+}
+
+impl Deeds {
+    pub(crate) fn new(scopes: HashSet<ScopeId>, actor: Option<String>, run: Option<String>, since: Head) -> Self {
+        Self { scopes, actor, run, seen: since.seq, touched: BTreeMap::new() }
+    }
+
+    /// Looks at what has come to the log since.
+    pub(crate) fn look(&mut self, reads: &dyn Reads) -> Result<()> {
+        let Self { scopes, actor, run, seen, touched } = self;
+        let wanted = |scope, _: &str| scopes.contains(&scope);
+        let theirs = |row: &LogRow<'_>| {
+            let [by, during, _] = row.origin;
+            let fits =
+                |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|w| found == Some(w));
+            fits(actor, by) && fits(run, during)
+        };
+        reads.changes(*seen, &wanted, &mut |at, row| {
+            *seen = at.seq;
+            let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
+            codec::verify(row)?;
+            let is_theirs = theirs(row);
+            let new = Touched { before: row.prev, is_changed: false };
+            match touched.get_mut(&(row.scope, Box::from(row.key))) {
+                // They went on from what somebody else has made: that is what stays.
+                Some(touched) if is_theirs && touched.is_changed => *touched = new,
+                Some(touched) => touched.is_changed |= !is_theirs,
+                None if is_theirs => {
+                    touched.insert((row.scope, row.key.into()), new);
+                }
+                None => {}
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The keys that nobody else has changed since, with the row before; and the others.
+    pub(crate) fn verdict(self) -> (Vec<(Place, i64)>, Vec<Place>) {
+        let (mut undone, mut refused) = (Vec::new(), Vec::new());
+        for (place, Touched { before, is_changed }) in self.touched {
+            if is_changed { refused.push(place) } else { undone.push((place, before)) }
+        }
+        (undone, refused)
+    }
+}
+
+/// The keys that have changed after a row, up to another.
+pub(crate) fn changed(
+    reads: &dyn Reads,
+    scope: ScopeId,
+    pattern: &Pattern,
+    after: i64,
+    to: i64,
+) -> Result<BTreeSet<Box<str>>> {
+    let mut keys = BTreeSet::new();
+    let wanted = |found, key: &str| found == scope && pattern.matches(key);
+    reads.changes(after, &wanted, &mut |at, row| {
+        if at.seq > to {
+            return Ok(ControlFlow::Break(()));
+        }
+        if let Some(row) = row.filter(|row| !keys.contains(row.key)) {
+            keys.insert(row.key.into());
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(keys)
+}
+
+/// The value of a key when a row was the newest; none where it was not there.
+pub(crate) fn value_at(reads: &dyn Reads, scope: ScopeId, key: &str, at: i64) -> Result<Option<Document>> {
+    let Some(newest) = reads.newest(scope, key)? else { return Ok(None) };
+    let entry = snapshot::entry_at(reads, newest, scope, key, at, MAX_STORED_BYTES)?;
+    Ok(entry.map(crate::Entry::into_document))
+}
+
+/// The value that a row of the log gave its key; none for a deletion, and before the first row.
+pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<Document>> {
+    if seq == 0 {
+        return Ok(None);
+    }
+    let mut value = None;
+    let is_there = reads.row(seq, &mut |row| {
+        value = self::value(row)?;
+        Ok(())
+    })?;
+    if is_there { Ok(value) } else { Err(missing(seq, key)) }
+}
+
+/// The value of a row, after its check; none for a deletion.
+pub(crate) fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
+    match row.operation {
+        Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(Some),
+        Operation::Delete => codec::verify(row).map(|()| None),
+    }
+}
+
+fn missing(seq: i64, key: &str) -> Error {
+    Error::corrupt(format!("log row {seq}, an older value of key {}, is missing; restore from a backup", shorten(key)))
+}
+
+impl Store {
+    /// The newest row of a moment.
+    pub(crate) fn moment(&self, when: Moment) -> Result<Head> {
+        match when {
+            Moment::Version(version) => self.row_of(version),
+            Moment::TimeMs(time_ms) => self.row_of_time(time_ms),
+        }
+    }
+
+    /// What has happened to a key, the newest first, at most so much.
+    pub(crate) fn revisions(&self, scope: ScopeId, key: Key<'_>, most: usize) -> Result<Vec<Revision>> {
+        let key = key.as_str();
+        let mut revisions = Vec::new();
+        self.engine.snapshot(&mut |reads| {
+            let mut seq = reads.newest(scope, key)?.map_or(0, |newest| newest.seq);
+            while seq != 0 && revisions.len() < most {
+                let mut prev = 0;
+                let is_there = reads.row(seq, &mut |row| {
+                    snapshot::check_key(row, scope, key)?;
+                    revisions.push(Revision {
+                        version: row.version.cast_unsigned(),
+                        operation: row.operation,
+                        value: value(row)?,
+                        time_ms: row.time_ms,
+                        origin: codec::origin(row),
+                    });
+                    prev = row.prev;
+                    Ok(())
+                })?;
+                if !is_there {
+                    return Err(missing(seq, key));
+                }
+                seq = prev;
+            }
+            Ok(())
+        })?;
+        Ok(revisions)
+    }
+
+    /// The keys that have changed between two moments.
+    pub(crate) fn changed(&self, scope: ScopeId, pattern: &Pattern, after: Head, to: Head) -> Result<Vec<Box<str>>> {
+        let mut keys = BTreeSet::new();
+        self.engine.snapshot(&mut |reads| {
+            keys = changed(reads, scope, pattern, after.seq, to.seq)?;
+            Ok(())
+        })?;
+        Ok(keys.into_iter().collect())
+    }
+
+    /// A look at what somebody has done, outside of a write.
+    pub(crate) fn look(&self, deeds: &mut Deeds) -> Result<()> {
+        self.engine.snapshot(&mut |reads| deeds.look(reads))
+    }
+
+    /// A scope with all scopes inside it, each with the names that lead there from it.
+    pub(crate) fn below(&self, scope: ScopeId) -> Result<HashMap<ScopeId, Vec<String>>> {
+        let mut all = Vec::new();
+        self.engine.snapshot(&mut |reads| {
+            all.clear();
+            reads.all_scopes(&mut |id, parent, name| all.push((id, parent, name.to_owned())))
+        })?;
+        let mut found = HashMap::from([(scope, Vec::new())]);
+        // Parents are made before their children, so their numbers are smaller.
+        all.sort_unstable();
+        for (id, parent, name) in all {
+            if let Some(path) = found.get(&parent).filter(|_| id != scope) {
+                let path = path.iter().cloned().chain([name]).collect();
+                found.insert(id, path);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The newest row that was there at a time: the times of the log never go back.
+    fn row_of_time(&self, time_ms: i64) -> Result<Head> {
+        let mut found = Head::default();
+        self.engine.snapshot(&mut |reads| {
+            let (mut low, mut high) = (Head::default(), reads.head()?.seq + 1);
+            while low.seq + 1 < high {
+                let middle = low.seq + (high - low.seq) / 2;
+                let Some(at) = reads.at_or_before(middle)?.filter(|at| at.seq > low.seq) else {
+                    low.seq = middle;
+                    continue;
+                };
+                let mut is_within = false;
+                reads.row(at.seq, &mut |row| {
+                    is_within = row.time_ms <= time_ms;
+                    Ok(())
+                })?;
+                if is_within { low = at } else { high = at.seq }
+            }
+            found = low;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
