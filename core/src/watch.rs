@@ -386,7 +386,7 @@ impl Stream {
             }
             if tail.changes.is_empty() && state.at.is_none() {
                 // Nothing of these commits was to be told, so nothing of them is left to do.
-                state.done = tail.reached;
+                state.done = tail.whole.unwrap_or(state.done);
             }
             state.buffer.extend(tail.changes);
             state.seen = seen;

@@ -294,3 +294,19 @@ fn a_watch_is_fetched_saved_and_closed_by_calls() {
     told.recv().unwrap().unwrap();
     assert!(watch.is_closed() && watch.fetch_call().wait().unwrap() && watch.pop().is_none());
 }
+
+#[test]
+fn a_version_to_go_on_from_is_never_in_the_middle_of_a_commit() {
+    let state = State::in_memory().unwrap();
+    let before = state.set("user:0", 0).unwrap();
+    let others = (0..25_000).map(|n| (format!("a{n:05}"), n));
+    let commit = state.set_many(others.chain([("user:1".to_owned(), 1), ("user:2".to_owned(), 2)])).unwrap();
+    let from = |since| state.watch(WatchOptions { since: Some(since), ..WatchOptions::from("user:*") }).unwrap();
+    let watch = from(before);
+    assert_eq!(watch.next().unwrap().unwrap().key, "user:1");
+    assert_eq!(watch.version(), before);
+    let again = from(watch.version());
+    assert_eq!(again.next().unwrap().unwrap().key, "user:1");
+    assert_eq!(again.next().unwrap().unwrap().key, "user:2");
+    assert_eq!(again.version(), commit);
+}

@@ -23,7 +23,8 @@ State.run(function()
   local state = State.open(store, { actor = "researcher" })
   -- The store keeps how far the researcher has come. A question counts as done when the next one is asked for, so a researcher
   -- that takes the place of a dead one is asked again what that one was thinking about.
-  local watch = state:watch("question:*", { name = "researcher" })
+  -- What was asked before anybody listened counts, too.
+  local watch = state:watch { pattern = "question:*", name = "researcher", since = 0 }
   while not state:get("enough") do
     local question = watch:next(0.05)
     if question and question.operation == "set" then

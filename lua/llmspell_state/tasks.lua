@@ -213,6 +213,10 @@ local function wait_in(task, future, deadline)
     future.waiters[#future.waiters + 1] = alarm
     if deadline then fall_asleep(deadline, task, alarm) end
     local ok, e = park(task, alarm)
+    -- A future that is asked again and again keeps nobody who has given up.
+    for index = future.finished and 0 or #future.waiters, 1, -1 do
+      if future.waiters[index] == alarm then table.remove(future.waiters, index) end
+    end
     if not ok then return false, e end
   end
   return true
@@ -333,18 +337,6 @@ function futures.wait(future)
   if not blocked then tell_failures() end
 end
 
---- Waits for a future until a time; says whether it is finished.
-function tasks.wait_until(future, deadline)
-  local task, blocked = current()
-  if task then
-    local ok, e = wait_in(task, future, deadline)
-    if not ok then raise(e) end
-  else
-    block(blocked, future, deadline)
-  end
-  return future.finished
-end
-
 local function spawn(f, ...)
   local can, thread = pcall(create, f)
   -- Lua 5.1 makes no coroutine of a function of C.
@@ -354,6 +346,24 @@ local function spawn(f, ...)
   by_thread[thread], live[task] = task, true
   make_ready(task)
   return task
+end
+
+--- Waits for a future until a time; says whether it is finished.
+function tasks.wait_until(future, deadline)
+  local task, blocked = current()
+  if task then
+    local ok, e = wait_in(task, future, deadline)
+    if not ok then raise(e) end
+  elseif not blocked and tasks.host and tasks.host.is_inside() then
+    -- Hosts know no deadlines: a task waits in the place of their coroutine.
+    local waiter = spawn(function() return tasks.wait_until(future, deadline) end)
+    waiter.is_awaited = true
+    call_back()
+    tasks.host.wait(waiter)
+  else
+    block(blocked, future, deadline)
+  end
+  return future.finished
 end
 
 --- Where `pcall` is no place to yield from, the function gets a coroutine of its own.
@@ -405,7 +415,7 @@ function public.run(f, ...)
     for task in pairs(live) do left[#left + 1] = task end
     for _, task in ipairs(left) do task:cancel(native.failure("Cancelled", message)) end
   end
-  drive(function()
+  local ok, e = pcall(drive, function()
     if main.finished and not main.ok and not main.has_ended_all then
       main.has_ended_all = true
       cancel_all("the function of 'run' has failed")
@@ -414,6 +424,11 @@ function public.run(f, ...)
     if not is_hopeful() then cancel_all(HOPELESS) end
     return false
   end)
+  if not ok then
+    -- Interrupted, by Ctrl-C for example: what is left is not to go on beside the next `run`.
+    cancel_all("'run' was interrupted")
+    raise(e)
+  end
   if not main.ok then return main:answer() end
   tell_failed()
   tell_failures()
@@ -505,8 +520,10 @@ function public.poll(timeout)
   if by_thread[running()] then raise(native.failure("Invalid", "'poll' is for the loop that runs tasks, not for a task")) end
   if is_stepping then raise(native.failure("Invalid", "'poll' is called from a callback that it is running")) end
   timeout = timeout == nil and 0 or native.seconds(timeout, "poll")
-  step(timeout)
+  local ok, e = pcall(step, timeout)
+  is_stepping = false
   call_back()
+  if not ok then raise(e) end
   tell_failed()
   tell_failures()
   return next(live) ~= nil or futures.in_flight > 0

@@ -172,4 +172,47 @@ tests["a host that polls the descriptor gets sleeps and calls in time"] = functi
   ]]
 end
 
+tests["a watch in a coroutine of cqueues lets the others go on"] = function()
+  if not has "cqueues" then return end
+  runs [[
+    local cqueues, loop = require "cqueues", require "llmspell_state.loops.cqueues"
+    local got, order = nil, {}
+    loop.run(function()
+      local watch = state:watch("k*")
+      assert(watch:next(0.001) == nil)
+      cqueues.running():wrap(function()
+        cqueues.sleep(0.01)
+        order[#order + 1] = "set"
+        state:set("k1", 1)
+      end)
+      got = watch:next(20)
+      order[#order + 1] = "got"
+    end)
+    assert(got.key == "k1" and table.concat(order, " ") == "set got", table.concat(order, " "))
+    print "fine"
+  ]]
+end
+
+tests["an error of a callback does not keep cqueues from answering the others"] = function()
+  if not has "cqueues" then return end
+  runs [[
+    local cqueues, loop = require "cqueues", require "llmspell_state.loops.cqueues"
+    local controller, told, done = cqueues.new(), nil, false
+    local attached = loop.attach(controller)
+    controller:wrap(function()
+      state:set_async("a", 1):on_done(function() error("of a callback", 0) end)
+      cqueues.sleep(0.02)
+      state:set("b", 2)
+      done = true
+      attached.stop()
+    end)
+    while not controller:empty() do
+      local ok, e = controller:loop()
+      if not ok then told = tostring(e) end
+    end
+    assert(done and told:find("of a callback", 1, true), told)
+    print "fine"
+  ]]
+end
+
 return tests

@@ -34,6 +34,9 @@ pub(crate) static CLASS: Class = Class {
 fn watch(call: &Call) -> Returned {
     let scope = call.own_scope()?;
     let options = call.watch_options(2)?;
+    if !call.is_missing(3) {
+        return Err(call.bad_argument(3, "options and pattern go into one table: watch { pattern = …, name = … }"));
+    }
     handle::push(**call, Object::Watch(scope.watch(options)?, scope))?;
     Ok(1)
 }

@@ -1,6 +1,6 @@
 //! The end of the log as watches read it: what has changed since a row, commit by commit.
 
-use super::{Store, codec, past};
+use super::{Store, codec, past, snapshot};
 use crate::change::Change;
 use crate::engine::{Cursor, Head, LogRow, Reads, ScopeId};
 use crate::error::shorten;
@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     pub(crate) changes: Vec<Change>,
     /// The last row that was looked at.
     pub(crate) reached: Head,
+    /// The last row that was looked at, or an earlier one, after which no commit goes on.
+    pub(crate) whole: Option<Head>,
     /// Whether there was nothing after it.
     pub(crate) is_end: bool,
 }
@@ -31,16 +33,24 @@ pub(crate) struct Tail {
 impl Store {
     /// The next changes after a row.
     pub(crate) fn tail(&self, watched: &Watched, after: Head) -> Result<Tail> {
-        let mut tail = Tail { changes: Vec::new(), reached: after, is_end: true };
+        let mut tail = Tail { changes: Vec::new(), reached: after, whole: None, is_end: true };
         self.engine.snapshot(&mut |reads| {
             let (mut looked_at, mut bytes) = (0, 0);
             let wanted = |scope, key: &str| scope == watched.scope && watched.pattern.matches(key);
-            reads.changes(after.seq, &wanted, &mut |at, row| {
+            reads.changes(after.seq, &|_, _| true, &mut |at, row| {
+                let row = row.filter(|row| wanted(row.scope, row.key)).map_or_else(
+                    // Damage may have made it look like one of another scope.
+                    || row.map_or(Ok(None), |other| codec::verify(other).map(|()| None)),
+                    |row| Ok(Some(row)),
+                )?;
                 let last = tail.changes.last_mut();
                 let is_open = last.is_some_and(|last| {
                     last.ends_commit |= last.version != at.version.cast_unsigned();
                     !last.ends_commit
                 });
+                if tail.reached.version != at.version {
+                    tail.whole = Some(tail.reached);
+                }
                 let is_full = tail.changes.len() >= limits::WATCH_PAGE || bytes >= limits::PAGE_BYTES;
                 // Of the last change it still has to be told whether its commit goes on.
                 if (is_full || looked_at >= limits::WATCH_ROWS) && (!is_open || row.is_some()) {
@@ -58,9 +68,12 @@ impl Store {
                 Ok(ControlFlow::Continue(()))
             })
         })?;
-        if let Some(last) = tail.changes.last_mut().filter(|_| tail.is_end) {
+        if tail.is_end {
             // A snapshot has whole commits.
-            last.ends_commit = true;
+            tail.whole = Some(tail.reached);
+            if let Some(last) = tail.changes.last_mut() {
+                last.ends_commit = true;
+            }
         }
         Ok(tail)
     }
@@ -179,6 +192,9 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
     if !is_there {
         let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
         is_there = reads.row(before, &mut |before| {
+            if !sabotaged("wrong-old") {
+                snapshot::check_key(before, row.scope, row.key)?;
+            }
             old = past::value(before)?;
             Ok(())
         })?;

@@ -61,7 +61,9 @@ function loop.attach()
     while not is_stopped do
       bell.has_rung = false
       copas.receive(bell)
-      State.poll()
+      -- An error of a callback, or of a task that nobody waits for, is told by Copas, and is no reason to answer nobody else.
+      local ok, e = pcall(State.poll)
+      if not ok then copas.addthread(function() error(e, 0) end) end
     end
   end)
   return {

@@ -31,7 +31,10 @@ function loop.attach(controller)
   controller:wrap(function()
     while not is_stopped do
       cqueues.poll({ pollfd = fd, events = "r" })
-      State.poll()
+      -- An error of a callback, or of a task that nobody waits for, ends a coroutine of its own, not this one, which answers the
+      -- others.
+      local ok, e = pcall(State.poll)
+      if not ok then controller:wrap(function() error(e, 0) end) end
     end
   end)
   return {

@@ -82,8 +82,11 @@ class State(Scope):
 
     async def __aenter__(self) -> Self:
         if not self._opened:
-            self._handle = await later(_native.AsyncState.open, self._path, self._options)
-            self._opened = True
+            handle = await later(_native.AsyncState.open, self._path, self._options)
+            if self._opened:  # by another task that waited at the same time
+                await later(handle.close)
+            else:
+                self._handle, self._opened = handle, True
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:

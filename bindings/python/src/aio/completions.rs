@@ -105,6 +105,10 @@ impl Completions {
     /// are done already, since whoever waited was cancelled, are left out.
     #[pyo3(signature = () -> "tuple[asyncio.Future[typing.Any], typing.Any, BaseException | None] | None")]
     fn pop<'py>(&self, py: Python<'py>) -> PyResult<Option<Popped<'py>>> {
+        if self.0.process != fork_generation() {
+            // In a fork the descriptor is the parent's, too: emptying it would take its wake-up away.
+            return Ok(None);
+        }
         while let Some((id, outcome)) = self.0.queue.pop() {
             let future = lock(&self.0.futures).remove(&id);
             let Some(future) = future.map(|future| future.into_bound(py)) else { continue };

@@ -32,7 +32,7 @@ use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// A store in SQLite.
@@ -77,15 +77,21 @@ impl Turns {
 
     /// Both, if other processes let them be had within a moment: nobody may write while the log starts over.
     fn both(&self) -> Result<[Held<'_>; 2]> {
-        Ok([wait_for(&self.writing, PATIENCE)?, wait_for(&self.moving, PATIENCE)?])
+        Ok([soon(&self.writing)?, soon(&self.moving)?])
     }
 }
 
-/// Waits for a turn at most so long.
-fn wait_for(turn: &Turn, patience: Duration) -> Result<Held<'_>> {
-    retry_busy(patience, || {
-        turn.take()?.ok_or_else(|| Error::new(ErrorKind::Busy, "other processes keep writing; try again later"))
-    })
+/// Waits for a turn for a moment.
+fn soon(turn: &Turn) -> Result<Held<'_>> {
+    let start = Instant::now();
+    let mut pause = Pause::default();
+    loop {
+        match turn.take()? {
+            Some(held) => return Ok(held),
+            None if start.elapsed() < PATIENCE => pause.wait(),
+            None => return Err(Error::new(ErrorKind::Busy, "other processes keep writing; try again")),
+        }
+    }
 }
 
 struct Writer {
@@ -101,7 +107,7 @@ struct Writer {
 impl Sqlite {
     /// Opens the store at `path`, which is resolved already, or one in memory.
     pub(crate) fn open(path: Option<&Path>, config: &StateConfig) -> Result<Self> {
-        let _inside = fork::inside();
+        let mut inside = Some(fork::inside());
         schema::check_library()?;
         let patience = Duration::from_millis(config.busy_timeout_ms);
         let guard = match path {
@@ -127,8 +133,9 @@ impl Sqlite {
             (Some(guard), Some(path)) => guard.is_alone()? && take_over(path)?,
             _ => false,
         };
-        let (connection, store_id) = retry_busy(patience, || open_writer(path, config, role, mark.as_ref()))
-            .map_err(|e| e.about(shown.display()))?;
+        let attempt = || open_writer(path, config, role, mark.as_ref());
+        let (connection, store_id) =
+            retry_busy(patience, &mut inside, attempt).map_err(|e| e.about(shown.display()))?;
         if let (Some(mark), Some(path)) = (&mut mark, path) {
             let version = View(&connection).head()?.version;
             let compared = mark.compare(&store_id, version, config.accept_rollback, path);
@@ -238,15 +245,22 @@ fn keep_log(connection: &Connection) {
     let _ = connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
-/// Tries again while another process is in the way, in steps short enough not to be felt.
-fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+/// Tries again while another process is in the way, in steps short enough not to be felt, and outside meanwhile: a fork waits for
+/// who is inside, and whoever is asked whether to go on may wait for the one that forks.
+fn retry_busy<T>(
+    patience: Duration,
+    inside: &mut Option<RwLockReadGuard<'static, ()>>,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
     loop {
         match attempt() {
             Err(e) if e.kind() == ErrorKind::Busy && start.elapsed() < patience => {
+                *inside = None;
                 waiting.check()?;
                 pause.wait();
+                *inside = Some(fork::inside());
             }
             done => return done,
         }
@@ -372,8 +386,22 @@ impl Engine for Sqlite {
     }
 
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {
+        let patience = Duration::from_millis(self.shared.config.busy_timeout_ms);
+        let start = Instant::now();
+        let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
+        let (stamp, frames) = loop {
+            let inside = fork::inside();
+            match self.shared.write(&mut *work)? {
+                Ok(done) => break done,
+                Err(busy) if start.elapsed() >= patience => return Err(busy.into()),
+                Err(_) => {}
+            }
+            // A fork waits for who is inside, and whoever is asked may wait for the one that forks.
+            drop(inside);
+            waiting.check()?;
+            pause.wait();
+        };
         let _inside = fork::inside();
-        let (stamp, frames) = self.shared.write(work)?;
         if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             checkpointer.note(frames);
         }

@@ -9,6 +9,7 @@ use super::file;
 use super::guard::{self, Bytes};
 use crate::{Result, fork, harness};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -58,7 +59,10 @@ impl Turn {
         if state.holders == 0 && guard::HAS_OWN_LOCKS && !harness::sabotaged("no-turn") {
             // A child of a fork shares the descriptor, and with it would keep the turn of a parent that dies.
             let forks = fork::forks();
-            let file = match state.file.take().filter(|_| state.forks == forks) {
+            // Nor does a file that has lost its name say anything to those who come later.
+            let is_ours = state.forks == forks;
+            let kept = state.file.take().filter(|_| is_ours);
+            let file = match kept.filter(|file| file.metadata().is_ok_and(|file| file.nlink() > 0)) {
                 Some(file) => file,
                 None => file::open(&self.path, true)?,
             };

@@ -4,13 +4,11 @@ use super::checkpoint;
 use super::error::{from_sqlite, is_busy};
 use super::statements::{Change, View};
 use super::wal::IndexHeader;
-use super::{Pause, Shared, Writer, wait_for};
+use super::{Shared, Writer};
 use crate::engine::{Head, Reads as _, WriteWork};
-use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, SyncMode, harness};
 use rusqlite::{Connection, ffi};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 /// What was read when a write began.
 struct Start {
@@ -29,16 +27,49 @@ impl Start {
     }
 }
 
+/// Somebody else is writing: another process of ours, or whoever holds SQLite's lock.
+pub(super) struct Busy(Option<rusqlite::Error>);
+
+impl From<Busy> for Error {
+    fn from(busy: Busy) -> Self {
+        match busy.0 {
+            Some(error) => from_sqlite("starting a write", error),
+            None => {
+                Self::new(ErrorKind::Busy, "starting a write failed: other processes keep the store busy; try again")
+            }
+        }
+    }
+}
+
+/// Starts the write transaction unless another process is in one.
+fn begin(connection: &Connection) -> Result<Result<(), Busy>> {
+    let failed = |e| from_sqlite("starting a write", e);
+    if !connection.is_autocommit() {
+        // A panic has left a transaction behind.
+        connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("undoing a write", e))?;
+    }
+    match connection.prepare_cached("BEGIN IMMEDIATE").map_err(failed)?.execute([]) {
+        Ok(_) => Ok(Ok(())),
+        Err(e) if is_busy(&e) => Ok(Err(Busy(Some(e)))),
+        Err(e) => Err(failed(e)),
+    }
+}
+
 impl Shared {
-    /// Runs `work` and commits it. Answers the new stamp, if it is known, and the frames that the log had before.
+    /// Runs `work` and commits it. Answers the new stamp, if it is known, and the frames that the log had before; or, not having
+    /// begun, that somebody else is writing.
     ///
     /// On a full disk the ballast is given up, so that the next call can delete.
-    pub(super) fn write(&self, work: WriteWork<'_>) -> Result<(Option<u64>, u32)> {
+    pub(super) fn write(&self, work: WriteWork<'_>) -> Result<Result<(Option<u64>, u32), Busy>> {
         let mut writer = self.lock_writer();
         let writer = &mut *writer;
-        let patience = Duration::from_millis(self.config.busy_timeout_ms);
-        let _turn = self.sharing.as_ref().map(|sharing| wait_for(&sharing.turns.writing, patience)).transpose()?;
-        self.connected(writer)?;
+        let turn = self.sharing.as_ref().map(|sharing| sharing.turns.writing.take()).transpose()?;
+        if let Some(None) = turn {
+            return Ok(Err(Busy(None)));
+        }
+        if let Err(busy) = begin(self.connected(writer)?)? {
+            return Ok(Err(busy));
+        }
         let done = self.write_with(writer, work);
         if let Err(error) = &done
             && error.kind() == ErrorKind::DiskFull
@@ -52,12 +83,11 @@ impl Shared {
             }
             ballast.release();
         }
-        done
+        done.map(Ok)
     }
 
     fn write_with(&self, writer: &mut Writer, work: WriteWork<'_>) -> Result<(Option<u64>, u32)> {
         let connection = writer.connection.as_ref().ok_or_else(|| Error::closed("the store"))?;
-        self.begin(connection)?;
         harness::point("write.begun");
         let applied = self.start(connection, writer.known).and_then(|start| {
             let mut change = Change {
@@ -113,29 +143,6 @@ impl Shared {
             let _ = self.restart(connection);
         }
         Ok((stamp, start.frames()))
-    }
-
-    /// Starts the write transaction once no other process is in one.
-    fn begin(&self, connection: &Connection) -> Result<()> {
-        let patience = Duration::from_millis(self.config.busy_timeout_ms);
-        let start = Instant::now();
-        let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
-        if !connection.is_autocommit() {
-            // A panic has left a transaction behind.
-            connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("undoing a write", e))?;
-        }
-        let mut statement =
-            connection.prepare_cached("BEGIN IMMEDIATE").map_err(|e| from_sqlite("starting a write", e))?;
-        loop {
-            match statement.execute([]) {
-                Ok(_) => return Ok(()),
-                Err(e) if is_busy(&e) && start.elapsed() < patience => {
-                    waiting.check()?;
-                    pause.wait();
-                }
-                Err(e) => return Err(from_sqlite("starting a write", e)),
-            }
-        }
     }
 
     /// Looks around inside the write transaction, and makes sure that its commit will be kept.
