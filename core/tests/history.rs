@@ -1,6 +1,6 @@
 //! What keys were, and taking changes back.
 
-use llmspell_state_persistence::{ErrorKind, Moment, Operation, Origin, State, Undo};
+use llmspell_state_persistence::{Document, ErrorKind, Moment, Operation, Origin, State, Undo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn history_tells_what_happened_to_a_key_the_newest_first() {
     state.delete("k").unwrap();
     state.set("k", 4).unwrap();
     let told = state.history("k", None).unwrap();
-    let seen: Vec<_> = told.iter().map(|r| (r.operation, r.value.as_ref().map(|v| v.to_value()))).collect();
+    let seen: Vec<_> = told.iter().map(|r| (r.operation, r.value.as_ref().map(Document::to_value))).collect();
     assert_eq!(
         seen,
         [
