@@ -29,10 +29,11 @@ use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
 use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
+use parking_lot::MutexGuard;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// A store in SQLite.
@@ -46,7 +47,8 @@ pub(crate) struct Sqlite {
 struct Shared {
     config: StateConfig,
     path: Option<PathBuf>,
-    writer: Mutex<Writer>,
+    /// Fair: whoever reads over and over in a store of one connection would keep a writer out with the lock of std.
+    writer: parking_lot::Mutex<Writer>,
     /// Nothing in a store of one connection: its writer reads as well.
     sharing: Option<Sharing>,
     /// Commits of a store of one connection, whose stamp this is. It moves before anybody can read what was committed.
@@ -168,7 +170,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             config: config.clone(),
             path: path.map(Path::to_owned),
-            writer: Mutex::new(Writer { connection: Some(connection), closed: false, known: None, mark }),
+            writer: parking_lot::Mutex::new(Writer { connection: Some(connection), closed: false, known: None, mark }),
             sharing,
             commits: AtomicU64::new(0),
             guard: Mutex::new(guard),
@@ -288,7 +290,7 @@ impl Pause {
 
 impl Shared {
     fn lock_writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock()
     }
 
     /// Whether the disk has space beside what is needed to delete.
@@ -389,10 +391,10 @@ impl Engine for Sqlite {
         let patience = Duration::from_millis(self.shared.config.busy_timeout_ms);
         let start = Instant::now();
         let (mut pause, mut waiting) = (Pause::default(), Waiting::new());
-        let (stamp, frames) = loop {
+        let (_inside, (stamp, frames)) = loop {
             let inside = fork::inside();
             match self.shared.write(&mut *work)? {
-                Ok(done) => break done,
+                Ok(done) => break (inside, done),
                 Err(busy) if start.elapsed() >= patience => return Err(busy.into()),
                 Err(_) => {}
             }
@@ -401,7 +403,6 @@ impl Engine for Sqlite {
             waiting.check()?;
             pause.wait();
         };
-        let _inside = fork::inside();
         if let Some(checkpointer) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             checkpointer.note(frames);
         }
