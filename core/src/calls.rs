@@ -4,9 +4,11 @@ use crate::engine::ScopeId;
 use crate::key::{Key, Pattern};
 use crate::scope::{Budget, unexpected, written};
 use crate::session::Session;
-use crate::store::request::{Action, Applied, Change, Request, Response};
+use crate::store::request::{Action, Applied, Change, Life, Request, Response};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Number, Result, Scope, Transaction, Watch, WatchOptions};
+use crate::{
+    Document, Entry, Error, IntoDocument, Number, Result, Scope, SetOptions, Transaction, Ttl, Watch, WatchOptions,
+};
 use std::sync::Arc;
 
 /// A call whose arguments were checked and that was not made yet.
@@ -163,19 +165,28 @@ impl Calls<'_> {
 
     /// [`Scope::set`].
     pub fn set(self, key: &str, value: impl IntoDocument) -> Result<Call<u64>> {
-        self.put(key, value, None)
+        self.set_with(key, value, SetOptions::default())
     }
 
     /// [`Scope::set_if`].
     pub fn set_if(self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<Call<u64>> {
-        self.put(key, value, Some(if_version))
+        self.set_with(key, value, SetOptions { if_version: Some(if_version), ..SetOptions::default() })
     }
 
-    fn put(self, key: &str, value: impl IntoDocument, if_version: Option<u64>) -> Result<Call<u64>> {
-        let store = self.0.store()?;
+    /// [`Scope::set_with`].
+    pub fn set_with(self, key: &str, value: impl IntoDocument, options: impl Into<SetOptions>) -> Result<Call<u64>> {
+        let (store, options) = (self.0.store()?, options.into());
         Key::parse(key)?;
-        let action = store.set_action(self.document(value)?);
-        self.one(key, action, if_version, version)
+        let action = store.set_action(self.document(value)?, Life::of(options.ttl)?);
+        self.one(key, action, options.if_version, version)
+    }
+
+    /// [`Scope::touch`].
+    pub fn touch(self, key: &str, ttl: impl Into<Ttl>) -> Result<Call<bool>> {
+        self.one(key, Action::Touch(Life::of(ttl.into())?), None, |response| match response.only()? {
+            Applied::Touched(existed) => Ok(existed),
+            other => Err(unexpected(&other)),
+        })
     }
 
     /// [`Scope::set_many`].
@@ -183,6 +194,16 @@ impl Calls<'_> {
         self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Call<u64>> {
+        self.set_many_with(pairs, Ttl::Default)
+    }
+
+    /// [`Scope::set_many_with`].
+    pub fn set_many_with<K: AsRef<str>, V: IntoDocument>(
+        self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<Call<u64>> {
+        let life = Life::of(ttl.into())?;
         let store = self.0.store()?;
         let mut request = Request::default();
         let mut budget = Budget::default();
@@ -190,7 +211,7 @@ impl Calls<'_> {
             let key = Key::parse(key.as_ref())?;
             let document = self.document(value)?;
             budget.spend(key.as_str().len() + document.text().len())?;
-            let action = store.set_action(document);
+            let action = store.set_action(document, life);
             request.changes.push(Change::One { scope: self.id(), key: key.as_str().into(), action, if_version: None });
         }
         if request.changes.is_empty() {
@@ -238,7 +259,7 @@ impl Calls<'_> {
 
     /// Sets a key as [`Scope::modify`] does once its function has made a new value: only if it still has that version.
     pub fn swap(self, key: &str, new: Document, if_version: u64) -> Result<Call<Arc<Entry>>> {
-        let action = self.0.store()?.set_action(self.document(new)?);
+        let action = self.0.store()?.set_action(self.document(new)?, Life::Keep);
         self.one(key, action, Some(if_version), |response| written(response.only()?))
     }
 

@@ -1,7 +1,7 @@
 //! How a store is opened: plain settings with safe defaults.
 
 use crate::error::shorten;
-use crate::{Error, Result, limits};
+use crate::{Error, Result, RetentionPolicy, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub enum SyncMode {
 /// let config = StateConfig { sync_mode: SyncMode::Normal, ..StateConfig::default() };
 /// assert!(config.enable_wal && config.persistence_path.is_none());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // settings that users turn on and off by name
 #[serde(default, deny_unknown_fields)]
 pub struct StateConfig {
@@ -55,6 +55,8 @@ pub struct StateConfig {
     pub max_value_bytes: usize,
     /// How long a write waits for other processes before it fails with `Busy`, in milliseconds.
     pub busy_timeout_ms: u64,
+    /// How much of the past is kept, where a scope has no policy of its own.
+    pub retention: RetentionPolicy,
     /// Who makes the changes, as watches tell: a name of the program's own, such as that of an agent.
     pub actor: Option<String>,
 }
@@ -73,6 +75,7 @@ impl Default for StateConfig {
             accept_rollback: false,
             max_value_bytes: limits::MAX_VALUE_BYTES,
             busy_timeout_ms: 30_000,
+            retention: RetentionPolicy::default(),
             actor: None,
         }
     }
@@ -97,6 +100,9 @@ impl StateConfig {
             };
             if default.is_u64() {
                 *value = whole(value.take());
+            }
+            if let (true, Some(parts)) = (default.is_object(), value.as_object_mut()) {
+                parts.values_mut().for_each(|part| *part = whole(part.take()));
             }
             let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
             serde_json::from_value::<Self>(alone.into()).map_err(|_| {
@@ -138,6 +144,7 @@ impl StateConfig {
                 limits::ACTOR_BYTES
             )));
         }
+        self.retention.check()?;
         if !self.enable_wal && !self.exclusive && self.persistence_path.is_some() {
             return Err(Error::invalid(
                 "setting 'enable_wal' is false but 'exclusive' is not true: sharing a store between processes relies on \
@@ -166,6 +173,7 @@ fn taken(name: &str, default: &Value) -> &'static str {
     match default {
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a whole number of at least 0",
+        Value::Object(_) => "max_age, max_versions, max_bytes and cleanup_interval by name, times in seconds",
         _ if name == "sync_mode" => "\"FULL\", \"NORMAL\" or \"OFF\"",
         _ => "a text",
     }

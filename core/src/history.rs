@@ -2,13 +2,14 @@
 //! back. Taking back is itself a commit, so it can be taken back.
 
 use crate::calls::{self, Call};
-use crate::engine::{Head, ScopeId};
+use crate::engine::{Head, ScopeId, is_over};
 use crate::key::{Key, Pattern, ScopeName};
-use crate::listing::{Listed, Overlay, Select};
+use crate::listing::{Listed, Select};
 use crate::scope::unexpected;
 use crate::session::Session;
 use crate::store::past::Deeds;
-use crate::store::request::{Action, Applied, Change, Request};
+use crate::store::request::{Action, Applied, Change, Life, Request};
+use crate::store::snapshot::AsOf;
 use crate::{Document, Entry, Error, ErrorKind, Items, Keys, Operation, Origin, Result, Scope, limits};
 use serde_json::Value;
 use std::fmt;
@@ -92,8 +93,8 @@ impl Scope {
     /// # Errors
     /// `Invalid` for a version that is still to come.
     pub fn at(&self, when: impl Into<Moment>) -> Result<View> {
-        let at = self.store()?.moment(when.into())?;
-        Ok(View { session: Arc::clone(self.session()), id: self.id(), at })
+        let (head, clock_ms) = self.store()?.moment(when.into())?;
+        Ok(View { session: Arc::clone(self.session()), id: self.id(), head, clock_ms })
     }
 
     /// The keys that match and are not the same at two moments, sorted by bytes; without `to`, the second is now.
@@ -103,30 +104,36 @@ impl Scope {
     pub fn diff(&self, from: impl Into<Moment>, to: Option<Moment>, pattern: &str) -> Result<Differences> {
         let store = self.store()?;
         let from = self.at(from)?;
-        let to = View { at: to.map_or_else(|| store.head(), |to| store.moment(to))?, ..from.clone() };
-        let (older, newer) = if from.at.seq <= to.at.seq { (from.at, to.at) } else { (to.at, from.at) };
+        let (head, clock_ms) = to.map_or_else(|| Ok((store.head()?, store.clock_ms())), |to| store.moment(to))?;
+        let to = View { head, clock_ms, ..from.clone() };
+        let (one, other) = (from.as_of(), to.as_of());
+        let (older, newer) = if one.seq <= other.seq { (one, other) } else { (other, one) };
         let keys = store.changed(self.id(), &Pattern::parse(pattern)?, older, newer)?;
         Ok(Differences { keys: keys.into_iter(), from, to })
     }
 
-    /// Gives a key the value that it had at a moment, or deletes it if it was not there then; answers the version of the commit,
-    /// of the newest one when there was nothing to delete.
+    /// Gives a key the value that it had at a moment with the time at which it expires, or deletes it if it was not there then or has
+    /// expired since; answers the version of the commit, of the newest one when there was nothing to delete.
     ///
     /// # Errors
     /// As [`Scope::at`].
     pub fn revert(&self, key: &str, when: impl Into<Moment>) -> Result<u64> {
         let store = self.store()?;
         let then = self.at(when)?.entry(key)?;
-        let action = then.map_or(Action::Delete, |entry| store.set_action(entry.document().clone()));
+        let then = then.filter(|entry| !is_over(entry.expires_ms(), store.clock_ms()));
+        let action = then.map_or(Action::Delete, |entry| {
+            store.set_action(entry.document().clone(), Life::Until(entry.expires_ms()))
+        });
         Call::commit(self, Request::one(self.id(), key, action, None), calls::version).wait()
     }
 
-    /// Makes every key that matches as it was at a moment, in one commit; says how many that has changed.
+    /// Makes every key that matches as it was at a moment, in one commit; says how many that has changed. What has expired since
+    /// stays away.
     ///
     /// # Errors
     /// As [`Scope::at`]; `Invalid` for a bad pattern; `QuotaExceeded` for more than one commit holds.
     pub fn revert_to(&self, when: impl Into<Moment>, pattern: &str) -> Result<u64> {
-        let to = self.store()?.moment(when.into())?;
+        let to = self.at(when)?.as_of();
         let change = Change::Revert { scope: self.id(), pattern: Pattern::parse(pattern)?, to };
         let request = Request { changes: vec![change], ..Request::default() };
         Call::commit(self, request, |response| match response.only()? {
@@ -174,13 +181,15 @@ impl Scope {
 pub struct View {
     session: Arc<Session>,
     id: ScopeId,
-    at: Head,
+    head: Head,
+    /// The time by which keys had expired.
+    clock_ms: i64,
 }
 
 impl View {
     /// The version of the newest commit that it shows.
     pub fn version(&self) -> u64 {
-        self.at.version.cast_unsigned()
+        self.head.version.cast_unsigned()
     }
 
     /// The value of a key; see [`Scope::get`].
@@ -190,7 +199,7 @@ impl View {
 
     /// The value of a key with its version and times.
     pub fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>> {
-        self.session.store()?.entry_at(self.id, Key::parse(key)?, self.at)
+        self.session.store()?.entry_at(self.id, Key::parse(key)?, self.as_of())
     }
 
     /// Whether a key existed.
@@ -219,9 +228,13 @@ impl View {
         Call::work(&self.session, move || work(&view))
     }
 
+    fn as_of(&self) -> AsOf {
+        AsOf { seq: self.head.seq, clock_ms: self.clock_ms }
+    }
+
     fn listed(&self) -> Result<Listed> {
         self.session.store()?;
-        Ok(Listed::of_transaction(&self.session, self.id, self.at, Overlay::new()))
+        Ok(Listed::of_view(&self.session, self.id, self.head, self.clock_ms))
     }
 
     /// How many keys match.

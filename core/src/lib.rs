@@ -57,6 +57,7 @@ mod manager;
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
 mod origin;
+mod retention;
 mod retry;
 mod scope;
 mod session;
@@ -64,6 +65,7 @@ mod state;
 mod store;
 mod sync;
 mod transaction;
+mod ttl;
 pub mod value;
 mod verify;
 mod watch;
@@ -83,10 +85,12 @@ pub use listing::{Items, Keys, Select};
 #[cfg(feature = "tokio")]
 pub use manager::{PersistentStateManager, ScopedState, StateManager, StateTransaction, TransactionId};
 pub use origin::Origin;
+pub use retention::RetentionPolicy;
 pub use retry::Retry;
 pub use scope::Scope;
 pub use state::State;
 pub use transaction::Transaction;
+pub use ttl::{SetOptions, Ttl};
 pub use value::{Document, IntoDocument, Number};
 pub use verify::Verification;
 pub use watch::{NamedWatch, Waiter, Watch, WatchOptions};

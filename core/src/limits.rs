@@ -56,5 +56,9 @@ pub const WATCH_ROWS: usize = 20_000;
 pub const ACTOR_BYTES: usize = 256;
 /// Longest reason of a change, in bytes of UTF-8.
 pub const REASON_BYTES: usize = 4096;
+/// The longest time to live that can be asked for; beyond it a key lives for ever.
+pub const TTL: std::time::Duration = std::time::Duration::from_secs(1_000 * 365 * 86_400);
+/// Keys whose time has run out that are taken away in one commit.
+pub const SWEEP_ROWS: usize = 256;
 /// Changes that `history` answers unless told otherwise.
 pub const HISTORY: usize = 100;

@@ -5,10 +5,11 @@ use crate::engine::{Head, Range, ScopeId};
 use crate::key::Pattern;
 use crate::session::Session;
 use crate::store::Store;
-use crate::store::snapshot::Page;
+use crate::store::snapshot::{AsOf, Page};
 use crate::{Entry, Result, limits};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Which keys, from where on, how many, in which direction. The default is all of them.
 ///
@@ -49,28 +50,67 @@ pub(crate) struct Listed {
     scope: ScopeId,
     /// Taken at the first page if it is not given.
     at: Option<Head>,
+    /// When keys expire: as the time passes, unless it is given.
+    clock_ms: Option<i64>,
     overlay: Overlay,
+    /// Told when something that is listed expires.
+    soonest: Option<Arc<Soonest>>,
+}
+
+/// The earliest time at which something that a transaction has read expires.
+#[derive(Debug)]
+pub(crate) struct Soonest(AtomicI64);
+
+impl Default for Soonest {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+impl Soonest {
+    pub(crate) fn note(&self, expires_ms: Option<i64>) {
+        if let Some(time_ms) = expires_ms {
+            self.0.fetch_min(time_ms, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|time_ms| *time_ms != i64::MAX)
+    }
 }
 
 impl Listed {
     pub(crate) fn of_scope(session: &Arc<Session>, scope: ScopeId) -> Result<Self> {
         session.store()?;
-        Ok(Self { session: Arc::clone(session), scope, at: None, overlay: Overlay::new() })
+        let session = Arc::clone(session);
+        Ok(Self { session, scope, at: None, clock_ms: None, overlay: Overlay::new(), soonest: None })
     }
 
-    pub(crate) fn of_transaction(session: &Arc<Session>, scope: ScopeId, at: Head, overlay: Overlay) -> Self {
-        Self { session: Arc::clone(session), scope, at: Some(at), overlay }
+    pub(crate) fn of_transaction(
+        session: &Arc<Session>,
+        scope: ScopeId,
+        at: Head,
+        overlay: Overlay,
+        soonest: &Arc<Soonest>,
+    ) -> Self {
+        let (session, soonest) = (Arc::clone(session), Some(Arc::clone(soonest)));
+        Self { session, scope, at: Some(at), clock_ms: None, overlay, soonest }
+    }
+
+    pub(crate) fn of_view(session: &Arc<Session>, scope: ScopeId, head: Head, clock_ms: i64) -> Self {
+        let (at, clock_ms) = (Some(head), Some(clock_ms));
+        Self { session: Arc::clone(session), scope, at, clock_ms, overlay: Overlay::new(), soonest: None }
     }
 }
 
 /// What a listing fetches with every key.
 trait Fetch: Sized {
-    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>>;
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: AsOf, rows: usize) -> Result<Page<Self>>;
     fn of(entry: &Arc<Entry>) -> Self;
 }
 
 impl Fetch for () {
-    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>> {
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: AsOf, rows: usize) -> Result<Page<Self>> {
         store.keys(range, pattern, at, rows)
     }
 
@@ -78,7 +118,7 @@ impl Fetch for () {
 }
 
 impl Fetch for Arc<Entry> {
-    fn page(store: &Store, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Self>> {
+    fn page(store: &Store, range: &Range, pattern: &Pattern, at: AsOf, rows: usize) -> Result<Page<Self>> {
         store.items(range, pattern, at, rows)
     }
 
@@ -165,7 +205,11 @@ impl<T: Fetch> Pager<T> {
         let rows = self.rows.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         // Who reads on is likely to read to the end.
         self.rows = limits::LONG_PAGE;
+        let at = AsOf { seq: at.seq, clock_ms: self.listed.clock_ms.unwrap_or_else(|| store.clock_ms()) };
         let page = T::page(store, &self.range, &self.pattern, at, rows)?;
+        if let Some(soonest) = &self.listed.soonest {
+            soonest.note(page.expires_ms);
+        }
         self.done = page.last;
         let reach = page.rows.last().filter(|_| !page.last).map(|(key, _)| key.clone());
         let own = self.own_writes_up_to(reach.as_deref());

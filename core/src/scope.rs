@@ -1,14 +1,18 @@
 //! `Scope`, a namespace of keys: every data operation, and nothing of the store's own affairs.
 
-use crate::calls::Call;
-use crate::engine::ScopeId;
+use crate::calls::{self, Call};
+use crate::engine::{SETTINGS, ScopeId};
 use crate::key::{Key, Pattern, ScopeName};
 use crate::listing::{Listed, Select};
 use crate::retry::Retry;
 use crate::session::Session;
 use crate::store::Store;
-use crate::store::request::Applied;
-use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Origin, Result, Transaction, limits};
+use crate::store::request::{Applied, Life, Request};
+use crate::store::settings::Setting;
+use crate::{
+    Document, Entry, Error, IntoDocument, Items, Keys, Number, Origin, Result, RetentionPolicy, SetOptions, Transaction,
+    Ttl, limits,
+};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -113,6 +117,78 @@ impl Scope {
         self.calls().set_if(key, value, if_version)?.wait()
     }
 
+    /// Sets a key for a time to live, or only if it has a certain version; see [`SetOptions`].
+    ///
+    /// # Errors
+    /// As [`Scope::set_if`]; `Invalid` for what is no time.
+    pub fn set_with(&self, key: &str, value: impl IntoDocument, options: impl Into<SetOptions>) -> Result<u64> {
+        self.calls().set_with(key, value, options)?.wait()
+    }
+
+    /// Gives a key another time to live from now on, and leaves its value; says whether it was there. It is a change: the key gets
+    /// a new version.
+    ///
+    /// # Errors
+    /// As [`Scope::get`]; `Invalid` for what is no time.
+    pub fn touch(&self, key: &str, ttl: impl Into<Ttl>) -> Result<bool> {
+        self.calls().touch(key, ttl)?.wait()
+    }
+
+    /// How long keys of this scope live that are set without a time to live: as was set here, or for the nearest scope around it.
+    pub fn default_ttl(&self) -> Result<Ttl> {
+        self.store()?.default_ttl(self.id)
+    }
+
+    /// Says how long keys live that are set from now on without a time to live, in this scope and those inside it that have no
+    /// such word of their own; [`Ttl::Default`] takes back what was said here. It is kept in the store. Answers the version of the
+    /// commit.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no time.
+    pub fn set_default_ttl(&self, ttl: impl Into<Ttl>) -> Result<u64> {
+        let ttl = ttl.into();
+        let ttl_ms = if ttl == Ttl::Default { None } else { Some(ttl.millis()?.unwrap_or(0)) };
+        self.settle(|setting| setting.ttl_ms = ttl_ms)
+    }
+
+    /// How much of the past is kept of this scope: as was set here, for the nearest scope around it, or in the settings of the
+    /// store.
+    pub fn retention(&self) -> Result<RetentionPolicy> {
+        self.store()?.retention(self.id)
+    }
+
+    /// Says how much of the past is kept of this scope and those inside it that have no policy of their own; nothing takes back
+    /// what was said here. It is kept in the store. Answers the version of the commit.
+    ///
+    /// # Errors
+    /// `Invalid` for a policy that cannot be kept.
+    pub fn set_retention(&self, policy: Option<&RetentionPolicy>) -> Result<u64> {
+        policy.map_or(Ok(()), RetentionPolicy::check)?;
+        self.settle(|setting| setting.retention = policy.cloned())
+    }
+
+    /// Changes what is set for this scope, again whenever another writer was faster.
+    fn settle(&self, change: impl Fn(&mut Setting)) -> Result<u64> {
+        let store = self.store()?;
+        let place = self.id.to_string();
+        let mut retry = Retry::new(limits::ATTEMPTS);
+        loop {
+            let current = store.entry(SETTINGS, Key::parse(&place)?)?;
+            let mut setting = match &current {
+                Some(entry) => Setting::parse(&place, entry.document())?,
+                None => Setting::default(),
+            };
+            change(&mut setting);
+            let action = store.set_action(setting.document()?, Life::For(None));
+            let expected = current.map_or(0, |entry| entry.version());
+            let request = Request::one(SETTINGS, &place, action, Some(expected));
+            match Call::commit(self, request, calls::version).wait() {
+                Err(error) => retry.after(error)?,
+                Ok(version) => return Ok(version),
+            }
+        }
+    }
+
     /// Sets several keys in one commit; the last value of a repeated key stays. Answers the version of the commit.
     ///
     /// # Errors
@@ -120,6 +196,18 @@ impl Scope {
     /// [`limits::TRANSACTION_BYTES`] bytes. Nothing is set then.
     pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<u64> {
         self.calls().set_many(pairs)?.wait()
+    }
+
+    /// [`Scope::set_many`] with a time to live.
+    ///
+    /// # Errors
+    /// As [`Scope::set_many`]; `Invalid` for what is no time.
+    pub fn set_many_with<K: AsRef<str>, V: IntoDocument>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<u64> {
+        self.calls().set_many_with(pairs, ttl)?.wait()
     }
 
     /// Deletes a key; says whether it was there.
@@ -323,6 +411,8 @@ pub(crate) fn unexpected(applied: &Applied) -> Error {
         Applied::Written(_) => "a write",
         Applied::Deleted(_) => "a deletion",
         Applied::Cleared(_) => "a clearing",
+        Applied::Touched(_) => "a touch",
+        Applied::Swept(_) => "a sweep",
         Applied::Reverted(_) | Applied::Undone { .. } => "something taken back",
     };
     Error::corrupt(format!("the writer answered with {what}, which was not asked for"))

@@ -3,14 +3,14 @@
 use crate::calls::{self, Call};
 use crate::engine::{Head, ScopeId};
 use crate::key::{Key, Pattern};
-use crate::listing::{Listed, Overlay, Select};
+use crate::listing::{Listed, Overlay, Select, Soonest};
 use crate::scope::{Budget, Scope};
 use crate::store::apply::version_conflict;
-use crate::store::request::{Action, Change, Reliance, Request};
+use crate::store::request::{Action, Change, Life, Reliance, Request};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, clock};
+use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +35,18 @@ struct Work {
     keys: HashSet<(ScopeId, Box<str>)>,
     ranges: Vec<(ScopeId, Pattern)>,
     writes: BTreeMap<ScopeId, Overlay>,
+    /// How long what is written is to live, where that was told; and what is only to live longer or shorter.
+    lives: HashMap<(ScopeId, Box<str>), Told>,
+    soonest: Arc<Soonest>,
     budget: Budget,
+}
+
+/// What a transaction was told of a key's life.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    life: Life,
+    /// The value is not the transaction's own.
+    is_touch: bool,
 }
 
 impl Transaction {
@@ -51,6 +62,8 @@ impl Transaction {
             keys: HashSet::new(),
             ranges: Vec::new(),
             writes: BTreeMap::new(),
+            lives: HashMap::new(),
+            soonest: Arc::default(),
             budget: Budget::default(),
         };
         Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) }
@@ -85,7 +98,9 @@ impl Transaction {
         if let Some(own) = work.writes.get(&id).and_then(|writes| writes.get(key.as_str())) {
             return Ok(own.clone());
         }
-        let found = self.scope.store()?.entry_at(id, key, work.snapshot)?;
+        let store = self.scope.store()?;
+        let found = store.entry_at(id, key, store.as_of(work.snapshot))?;
+        work.soonest.note(found.as_ref().and_then(|entry| entry.expires_ms()));
         work.keys.insert((id, key.as_str().into()));
         Ok(found)
     }
@@ -106,9 +121,7 @@ impl Transaction {
     /// # Errors
     /// `QuotaExceeded` also for a transaction that grows beyond [`limits`](crate::limits).
     pub fn set(&self, key: &str, value: impl IntoDocument) -> Result<()> {
-        let document = value.into_document(self.max_value_bytes())?;
-        let mut work = self.work()?;
-        self.write(&mut work, Key::parse(key)?, Some(document)).map(drop)
+        self.set_with(key, value, SetOptions::default())
     }
 
     /// Sets a key if it has the version `if_version` in the snapshot; 0 means that it must not exist.
@@ -116,15 +129,63 @@ impl Transaction {
     /// # Errors
     /// `Conflict` for another version; the transaction goes on.
     pub fn set_if(&self, key: &str, value: impl IntoDocument, if_version: u64) -> Result<()> {
+        self.set_with(key, value, SetOptions { if_version: Some(if_version), ..SetOptions::default() })
+    }
+
+    /// [`Transaction::set`] with a time to live, which counts from the commit on, or for one version only.
+    ///
+    /// # Errors
+    /// As [`Transaction::set_if`]; `Invalid` for what is no time.
+    pub fn set_with(&self, key: &str, value: impl IntoDocument, options: impl Into<SetOptions>) -> Result<()> {
+        let options = options.into();
+        let life = Life::of(options.ttl)?;
         let document = value.into_document(self.max_value_bytes())?;
         let mut work = self.work()?;
         let key = Key::parse(key)?;
-        self.expect_version(&mut work, key, if_version)?;
-        self.write(&mut work, key, Some(document)).map(drop)
+        if let Some(expected) = options.if_version {
+            self.expect_version(&mut work, key, expected)?;
+        }
+        self.write(&mut work, key, Some(document), life).map(drop)
+    }
+
+    /// Gives a key another time to live from the commit on, and leaves its value; says whether it is there now.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no time.
+    pub fn touch(&self, key: &str, ttl: impl Into<Ttl>) -> Result<bool> {
+        let life = Life::of(ttl.into())?;
+        let mut work = self.work()?;
+        let key = Key::parse(key)?;
+        let id = self.scope.id();
+        let is_own = work.writes.get(&id).is_some_and(|writes| writes.contains_key(key.as_str()));
+        let found = self.read(&mut work, key)?;
+        let Some(found) = found else { return Ok(false) };
+        let place = (id, key.as_str().into());
+        // What was only touched before is still not its own.
+        let is_touch = !is_own || work.lives.get(&place).is_some_and(|told| told.is_touch);
+        if !is_own {
+            work.afford([key.as_str().len() + found.document().text().len()])?;
+            work.writes.entry(id).or_default().insert(key.as_str().into(), Some(found));
+        }
+        work.lives.insert(place, Told { life, is_touch });
+        Ok(true)
     }
 
     /// Sets several keys; the last value of a repeated key stays.
     pub fn set_many<K: AsRef<str>, V: IntoDocument>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+        self.set_many_with(pairs, Ttl::Default)
+    }
+
+    /// [`Transaction::set_many`] with a time to live, which counts from the commit on.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no time.
+    pub fn set_many_with<K: AsRef<str>, V: IntoDocument>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Into<Ttl>,
+    ) -> Result<()> {
+        let life = Life::of(ttl.into())?;
         let max_bytes = self.max_value_bytes();
         let mut checked = Vec::new();
         for (key, value) in pairs {
@@ -134,7 +195,7 @@ impl Transaction {
         let mut work = self.work()?;
         work.afford(checked.iter().map(|(key, document)| key.as_ref().len() + document.text().len()))?;
         for (key, document) in checked {
-            self.note(&mut work, Key::parse(key.as_ref())?, Some(document));
+            self.note(&mut work, Key::parse(key.as_ref())?, Some(document), life);
         }
         Ok(())
     }
@@ -159,7 +220,7 @@ impl Transaction {
     fn remove(&self, work: &mut Work, key: Key<'_>) -> Result<bool> {
         let existed = self.read(work, key)?.is_some();
         if existed {
-            self.write(work, key, None)?;
+            self.write(work, key, None, Life::Default)?;
         }
         Ok(existed)
     }
@@ -167,7 +228,7 @@ impl Transaction {
     /// Deletes a key when the transaction commits, whether it is there or not.
     #[cfg(feature = "tokio")]
     pub(crate) fn delete_unread(&self, key: &str) -> Result<()> {
-        self.write(&mut *self.work()?, Key::parse(key)?, None).map(drop)
+        self.write(&mut *self.work()?, Key::parse(key)?, None, Life::Default).map(drop)
     }
 
     fn expect_version(&self, work: &mut Work, key: Key<'_>, expected: u64) -> Result<()> {
@@ -180,13 +241,27 @@ impl Transaction {
         Err(version_conflict(key.as_str(), version, expected))
     }
 
-    fn write(&self, work: &mut Work, key: Key<'_>, document: Option<Document>) -> Result<Option<Arc<Entry>>> {
+    fn write(
+        &self,
+        work: &mut Work,
+        key: Key<'_>,
+        document: Option<Document>,
+        life: Life,
+    ) -> Result<Option<Arc<Entry>>> {
         work.afford([key.as_str().len() + document.as_ref().map_or(0, |document| document.text().len())])?;
-        Ok(self.note(work, key, document))
+        Ok(self.note(work, key, document, life))
     }
 
     /// Notes a write that the budget allows.
-    fn note(&self, work: &mut Work, key: Key<'_>, document: Option<Document>) -> Option<Arc<Entry>> {
+    fn note(&self, work: &mut Work, key: Key<'_>, document: Option<Document>, life: Life) -> Option<Arc<Entry>> {
+        let place = (self.scope.id(), key.as_str().into());
+        // What was told before stays when the value is updated.
+        match (life, work.lives.get_mut(&place)) {
+            (Life::Default, None) => {}
+            (Life::Default, Some(_)) => drop(work.lives.remove(&place)),
+            (Life::Keep, Some(told)) => told.is_touch = false,
+            (life, _) => drop(work.lives.insert(place, Told { life, is_touch: false })),
+        }
         let entry = document.map(|document| Arc::new(Entry::pending(document, clock::now_ms())));
         work.writes.entry(self.scope.id()).or_default().insert(key.as_str().into(), entry.clone());
         entry
@@ -198,7 +273,7 @@ impl Transaction {
         let mut work = self.work()?;
         work.afford(doomed.iter().map(String::len))?;
         for key in &doomed {
-            self.note(&mut work, Key::parse(key)?, None);
+            self.note(&mut work, Key::parse(key)?, None, Life::Default);
         }
         Ok(doomed.len() as u64)
     }
@@ -224,7 +299,8 @@ impl Transaction {
             work.ranges.push(range);
         }
         let overlay = work.writes.get(&self.scope.id()).cloned().unwrap_or_default();
-        Ok(Listed::of_transaction(self.scope.session(), self.scope.id(), work.snapshot, overlay))
+        let (session, id) = (self.scope.session(), self.scope.id());
+        Ok(Listed::of_transaction(session, id, work.snapshot, overlay, &work.soonest))
     }
 
     /// How many keys match.
@@ -253,7 +329,7 @@ impl Transaction {
     }
 
     fn replace(&self, work: &mut Work, key: Key<'_>, new: Document) -> Result<Arc<Entry>> {
-        let entry = self.write(work, key, Some(new))?;
+        let entry = self.write(work, key, Some(new), Life::Keep)?;
         entry.ok_or_else(|| Error::corrupt("a write of a value made a deletion"))
     }
 
@@ -339,6 +415,7 @@ impl Transaction {
             return Ok(Some(own.clone()));
         }
         let Some(known) = store.peek_at(id, key, work.snapshot) else { return Ok(None) };
+        work.soonest.note(known.expires_ms());
         work.keys.insert((id, key.as_str().into()));
         Ok(Some(Some(known)))
     }
@@ -408,6 +485,7 @@ impl Work {
         self.keys.clear();
         self.ranges.clear();
         self.writes.clear();
+        self.lives.clear();
     }
 
     /// Everything that is to be committed, and what it relies on.
@@ -415,9 +493,13 @@ impl Work {
         let mut changes = Vec::new();
         for (scope, writes) in std::mem::take(&mut self.writes) {
             for (key, entry) in writes {
+                let told = self.lives.remove(&(scope, key.clone()));
+                let life = told.map_or(Life::Default, |told| told.life);
                 let action = match entry {
+                    Some(_) if told.is_some_and(|told| told.is_touch) => Action::Touch(life),
                     Some(entry) => store.set_action(
                         Arc::try_unwrap(entry).map_or_else(|entry| entry.document().clone(), Entry::into_document),
+                        life,
                     ),
                     None => Action::Delete,
                 };
@@ -425,7 +507,8 @@ impl Work {
             }
         }
         let keys = std::mem::take(&mut self.keys).into_iter().collect();
-        let relies_on = Reliance { snapshot: self.snapshot, keys, ranges: std::mem::take(&mut self.ranges) };
+        let ranges = std::mem::take(&mut self.ranges);
+        let relies_on = Reliance { snapshot: self.snapshot, keys, ranges, expires_ms: self.soonest.get() };
         Request { changes, relies_on: Some(relies_on), origin: None }
     }
 }

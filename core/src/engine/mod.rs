@@ -14,6 +14,9 @@ pub(crate) type ScopeId = i64;
 /// The root scope of the default tenant.
 pub(crate) const ROOT: ScopeId = 1;
 
+/// Holds what was set for scopes, under their ids as text; no handle leads here.
+pub(crate) const SETTINGS: ScopeId = 2;
+
 /// The newest row of the log. Both numbers are 0 in a store without changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Head {
@@ -28,19 +31,41 @@ pub enum Operation {
     Delete = 0,
     /// The key got a value.
     Set = 1,
+    /// The key's time ran out.
+    Expire = 2,
+    /// The key got another time to expire; its value is the same.
+    Touch = 3,
 }
 
 impl Operation {
-    /// Its name as every language shows it: `"set"` or `"delete"`.
+    /// Its name as every language shows it: `"set"`, `"delete"`, `"expire"` or `"touch"`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Delete => "delete",
             Self::Set => "set",
+            Self::Expire => "expire",
+            Self::Touch => "touch",
         }
+    }
+
+    /// The operation of a number in a file.
+    pub(crate) const fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Delete),
+            1 => Some(Self::Set),
+            2 => Some(Self::Expire),
+            3 => Some(Self::Touch),
+            _ => None,
+        }
+    }
+
+    /// Whether the key has a value afterwards.
+    pub const fn has_value(self) -> bool {
+        matches!(self, Self::Set | Self::Touch)
     }
 }
 
-/// One change. `value` is empty for a deletion.
+/// One change. `value` is empty where the key is gone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogRow<'a> {
     pub(crate) seq: i64,
@@ -68,6 +93,20 @@ pub(crate) struct Newest {
     pub(crate) live: bool,
     /// When the key came into being; `None` when the newest row did that.
     pub(crate) created_ms: Option<i64>,
+    /// When its time runs out, if ever.
+    pub(crate) expires_ms: Option<i64>,
+}
+
+impl Newest {
+    /// Whether the key is there at a time.
+    pub(crate) fn is_alive(&self, clock_ms: i64) -> bool {
+        self.live && !is_over(self.expires_ms, clock_ms)
+    }
+}
+
+/// Whether a time to expire has come.
+pub(crate) fn is_over(expires_ms: Option<i64>, clock_ms: i64) -> bool {
+    expires_ms.is_some_and(|at| at <= clock_ms)
 }
 
 /// A run of keys of one scope, in byte order or against it.
@@ -110,8 +149,14 @@ pub(crate) trait Reads {
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool>;
     /// The newest changes of all keys in a range, tombstones included, until `each` has enough.
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()>;
-    /// How many live keys a range has.
-    fn count(&self, range: &Range) -> Result<u64>;
+    /// How many keys of a range are there at a time.
+    fn count(&self, range: &Range, clock_ms: i64) -> Result<u64>;
+    /// Keys that have a value although their time had run out by then, the first of them first, until `each` has enough.
+    fn overdue(&self, clock_ms: i64, each: &mut dyn FnMut(ScopeId, &str, Newest) -> ControlFlow<()>) -> Result<()>;
+    /// The earliest time at which a key expires.
+    fn next_expiry(&self) -> Result<Option<i64>>;
+    /// What the store keeps for itself under a name.
+    fn note(&self, name: &str) -> Result<Option<String>>;
     /// The keys changed after `seq`, in the order of their changes, until `each` has enough.
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()>;
     /// The changes after `seq`, with the rows of those that are wanted, until `each` has enough.
@@ -130,6 +175,8 @@ pub(crate) trait Reads {
     fn log(&self, on_row: OnRow<'_>) -> Result<()>;
     /// Every key of every scope, tombstones included.
     fn all_entries(&self, on_entry: OnEntry<'_>) -> Result<()>;
+    /// The scope around a scope; 0 is the parent of a tenant's root.
+    fn parent(&self, scope: ScopeId) -> Result<Option<ScopeId>>;
     /// Every scope with its parent and its name; 0 is the parent of a tenant's root.
     fn all_scopes(&self, each: &mut dyn FnMut(ScopeId, ScopeId, &str)) -> Result<()>;
 }
@@ -146,6 +193,8 @@ pub(crate) trait Writes {
     fn is_short_of_space(&self) -> bool;
     /// Appends a row to the log and makes it the newest of its key; `replaced` says whether the key has an entry.
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
+    /// Keeps something for the store itself under a name.
+    fn put_note(&mut self, name: &str, text: &str) -> Result<()>;
     /// Adds a scope below `parent`.
     fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId>;
     /// Makes a named watch of a scope, unless there is one.

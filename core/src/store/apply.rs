@@ -1,15 +1,17 @@
 //! One request inside the write transaction: is what it relies on still true, and if so, its rows.
 
 use super::codec::{self, Packed};
-use super::past::{self, Deeds};
-use super::request::{Action, Applied, Change, Reliance, Request, Response};
+use super::past::{self, Deeds, Value};
+use super::request::{Action, Applied, Change, Life, Reliance, Request, Response};
+use super::settings::Settings;
+use super::snapshot::AsOf;
 use super::{MAX_STORED_BYTES, snapshot};
-use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes};
+use crate::engine::{Head, LogRow, Newest, Operation, Reads, ScopeId, Writes, is_over};
 use crate::error::shorten;
 use crate::harness::sabotaged;
 use crate::key::Pattern;
 use crate::scope::Budget;
-use crate::{Document, Entry, Error, ErrorKind, Origin, Result};
+use crate::{Document, Entry, Error, ErrorKind, Origin, Result, limits};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,21 +29,32 @@ pub(crate) type Published = (ScopeId, Box<str>, Option<Arc<Entry>>);
 pub(crate) struct Apply<'w> {
     writes: &'w mut dyn Writes,
     rules: Rules,
-    now_ms: i64,
+    settings: &'w Settings,
+    times: Times,
     version: i64,
     published: &'w mut Vec<Published>,
     origin: Option<Arc<Origin>>,
+}
+
+/// When a group is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// What its rows say.
+    pub(crate) now_ms: i64,
+    /// What keys expire by.
+    pub(crate) clock_ms: i64,
 }
 
 impl<'w> Apply<'w> {
     pub(crate) fn new(
         writes: &'w mut dyn Writes,
         rules: Rules,
-        now_ms: i64,
+        settings: &'w Settings,
+        times: Times,
         published: &'w mut Vec<Published>,
     ) -> Self {
         let version = writes.head().version + 1;
-        Self { writes, rules, now_ms, version, published, origin: None }
+        Self { writes, rules, settings, times, version, published, origin: None }
     }
 
     /// Applies a request. When it fails, the rows it has appended must be undone; a request that is refused has appended none.
@@ -57,6 +70,7 @@ impl<'w> Apply<'w> {
                 Change::Clear { scope, pattern } => Applied::Cleared(self.clear(scope, &pattern)?),
                 Change::Revert { scope, pattern, to } => Applied::Reverted(self.revert(scope, &pattern, to)?),
                 Change::Undo(deeds) => self.undo(*deeds)?,
+                Change::Sweep => Applied::Swept(self.sweep()?),
             });
         }
         Ok(Response { version: self.writes.head().version, applied })
@@ -72,6 +86,12 @@ impl<'w> Apply<'w> {
             return Ok(());
         }
         let Head { seq, version } = reliance.snapshot;
+        if is_over(reliance.expires_ms, self.times.clock_ms) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "a key that was read has expired since; run the transaction again",
+            ));
+        }
         if self.writes.head().seq == seq {
             return Ok(());
         }
@@ -103,7 +123,7 @@ impl<'w> Apply<'w> {
 
     fn one(&mut self, scope: ScopeId, key: Box<str>, action: Action, if_version: Option<u64>) -> Result<Applied> {
         let newest = self.reads().newest(scope, &key)?;
-        let live = newest.filter(|newest| newest.live);
+        let live = newest.filter(|newest| newest.is_alive(self.times.clock_ms));
         if let Some(dead) = newest.filter(|newest| !newest.live) {
             snapshot::check_tombstone(self.reads(), dead, &key)?;
         }
@@ -111,13 +131,19 @@ impl<'w> Apply<'w> {
             self.check_version(&key, live, expected)?;
         }
         match action {
-            Action::Set { document, packed } => self.write(scope, key, newest, document, &packed),
+            Action::Set { document, packed, life } => self.write(scope, key, newest, document, &packed, life),
             Action::Update(update) => {
                 let current =
                     live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
                 let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
                 let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed)
+                self.write(scope, key, newest, document, &packed, Life::Keep)
+            }
+            Action::Touch(life) => {
+                if let Some(newest) = live {
+                    self.touch(scope, key, newest, life)?;
+                }
+                Ok(Applied::Touched(live.is_some()))
             }
             Action::Delete => {
                 if let Some(newest) = live {
@@ -150,7 +176,42 @@ impl<'w> Apply<'w> {
         newest: Option<Newest>,
         document: Document,
         packed: &Packed,
+        life: Life,
     ) -> Result<Applied> {
+        let newest = self.bury(scope, &key, newest)?;
+        self.put(scope, key, Operation::Set, newest, document, packed, life).map(Applied::Written)
+    }
+
+    /// The same value with another time to expire.
+    fn touch(&mut self, scope: ScopeId, key: Box<str>, newest: Newest, life: Life) -> Result<()> {
+        let entry = snapshot::entry(self.reads(), newest, scope, &key, MAX_STORED_BYTES)?;
+        let document = entry.into_document();
+        let packed = Packed::new(&document, self.rules.compress);
+        self.put(scope, key, Operation::Touch, Some(newest), document, &packed, life).map(drop)
+    }
+
+    /// Ends the life of a key whose time has run out before it gets another: otherwise nobody would learn of it.
+    fn bury(&mut self, scope: ScopeId, key: &str, newest: Option<Newest>) -> Result<Option<Newest>> {
+        match newest {
+            Some(overdue) if overdue.live && !overdue.is_alive(self.times.clock_ms) => {
+                self.end(scope, key.into(), Operation::Expire, overdue)?;
+                self.reads().newest(scope, key)
+            }
+            newest => Ok(newest),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // a row has as many parts
+    fn put(
+        &mut self,
+        scope: ScopeId,
+        key: Box<str>,
+        operation: Operation,
+        newest: Option<Newest>,
+        document: Document,
+        packed: &Packed,
+        life: Life,
+    ) -> Result<Arc<Entry>> {
         if self.writes.is_short_of_space() {
             return Err(Error::new(
                 ErrorKind::DiskFull,
@@ -159,19 +220,36 @@ impl<'w> Apply<'w> {
         }
         let created_ms = self.created_ms(newest)?;
         let origin = self.origin.clone();
-        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, Operation::Set, newest) };
-        let row = codec::seal(LogRow { flags: packed.flags, value: packed.bytes(&document), ..row });
+        let expires_ms = self.expires_ms(scope, life, newest.filter(|newest| newest.live))?;
+        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, operation, newest) };
+        let row = codec::seal(LogRow { expires_ms, flags: packed.flags, value: packed.bytes(&document), ..row });
         self.writes.append(&row, created_ms, newest.is_some())?;
-        let (seq, time_ms, expires_ms) = (row.seq, row.time_ms, row.expires_ms);
+        let (seq, time_ms) = (row.seq, row.time_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
         let entry = Arc::new(Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms));
         self.published.push((scope, key, Some(Arc::clone(&entry))));
-        Ok(Applied::Written(entry))
+        Ok(entry)
+    }
+
+    /// When what is written now expires.
+    fn expires_ms(&self, scope: ScopeId, life: Life, replaced: Option<Newest>) -> Result<Option<i64>> {
+        let after = |millis: i64| self.times.clock_ms.saturating_add(millis);
+        Ok(match (life, replaced) {
+            (Life::Keep, Some(replaced)) => replaced.expires_ms,
+            (Life::Keep | Life::Default, _) => self.settings.default_ttl(self.reads(), scope)?.map(after),
+            (Life::For(millis), _) => millis.map(after),
+            (Life::Until(time_ms), _) => time_ms,
+        })
     }
 
     fn delete(&mut self, scope: ScopeId, key: Box<str>, newest: Newest) -> Result<()> {
-        let origin = self.origin.clone();
-        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, Operation::Delete, Some(newest)) };
+        self.end(scope, key, Operation::Delete, newest)
+    }
+
+    fn end(&mut self, scope: ScopeId, key: Box<str>, operation: Operation, newest: Newest) -> Result<()> {
+        // Nobody takes a key's time away.
+        let origin = self.origin.clone().filter(|_| operation == Operation::Delete);
+        let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, operation, Some(newest)) };
         let row = codec::seal(row);
         self.writes.append(&row, None, true)?;
         self.published.push((scope, key, None));
@@ -183,7 +261,7 @@ impl<'w> Apply<'w> {
         LogRow {
             seq: self.writes.head().seq + 1,
             version: self.version,
-            time_ms: self.now_ms,
+            time_ms: self.times.now_ms,
             scope,
             key,
             operation,
@@ -210,11 +288,12 @@ impl<'w> Apply<'w> {
         Ok(time_ms)
     }
 
-    fn revert(&mut self, scope: ScopeId, pattern: &Pattern, to: Head) -> Result<u64> {
-        let keys = past::changed(self.reads(), scope, pattern, to.seq, i64::MAX)?;
+    fn revert(&mut self, scope: ScopeId, pattern: &Pattern, to: AsOf) -> Result<u64> {
+        let now = AsOf { seq: i64::MAX, clock_ms: self.times.clock_ms };
+        let keys = past::changed(self.reads(), scope, pattern, to, now)?;
         let (mut count, mut budget) = (0, Budget::default());
         for key in keys {
-            let wanted = past::value_at(self.reads(), scope, &key, to.seq)?;
+            let wanted = past::value_at(self.reads(), scope, &key, to)?;
             count += u64::from(self.restore(scope, key, wanted, &mut budget)?);
         }
         Ok(count)
@@ -231,26 +310,29 @@ impl<'w> Apply<'w> {
         Ok(Applied::Undone { keys, refused })
     }
 
-    /// Gives a key a value of the past, or its absence; says whether it was another.
+    /// Gives a key a value of the past, or its absence, also where its time has run out since; says whether it was another.
     fn restore(
         &mut self,
         scope: ScopeId,
         key: Box<str>,
-        wanted: Option<Document>,
+        wanted: Option<Value>,
         budget: &mut Budget,
     ) -> Result<bool> {
         let newest = self.reads().newest(scope, &key)?;
-        let live = newest.filter(|newest| newest.live);
+        let live = newest.filter(|newest| newest.is_alive(self.times.clock_ms));
+        let wanted = wanted.filter(|wanted| !is_over(wanted.expires_ms, self.times.clock_ms));
         let current =
             live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
-        if current.as_ref().map(|entry| entry.document().text()) == wanted.as_ref().map(Document::text) {
+        if current.as_ref().map(|entry| (entry.document().text(), entry.expires_ms()))
+            == wanted.as_ref().map(|wanted| (wanted.document.text(), wanted.expires_ms))
+        {
             return Ok(false);
         }
-        budget.spend(key.len() + wanted.as_ref().map_or(0, |wanted| wanted.text().len()))?;
+        budget.spend(key.len() + wanted.as_ref().map_or(0, |wanted| wanted.document.text().len()))?;
         match (wanted, live) {
-            (Some(document), _) => {
+            (Some(Value { document, expires_ms }), _) => {
                 let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed)?;
+                self.write(scope, key, newest, document, &packed, Life::Until(expires_ms))?;
             }
             (None, Some(live)) => self.delete(scope, key, live)?,
             (None, None) => {}
@@ -258,10 +340,24 @@ impl<'w> Apply<'w> {
         Ok(true)
     }
 
+    /// Takes away keys whose time has run out, the first of them first, at most a batch.
+    fn sweep(&mut self) -> Result<u64> {
+        let mut overdue = Vec::new();
+        self.reads().overdue(self.times.clock_ms, &mut |scope, key, newest| {
+            overdue.push((scope, key.into(), newest));
+            if overdue.len() < limits::SWEEP_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let count = overdue.len() as u64;
+        for (scope, key, newest) in overdue {
+            self.end(scope, key, Operation::Expire, newest)?;
+        }
+        Ok(count)
+    }
+
     fn clear(&mut self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
         let mut doomed = Vec::new();
         self.reads().entries(&snapshot::range(scope, pattern), &mut |key, newest| {
-            if newest.live && pattern.matches(key) {
+            if newest.is_alive(self.times.clock_ms) && pattern.matches(key) {
                 doomed.push((key.into(), newest));
             }
             Ok(ControlFlow::Continue(()))

@@ -1,7 +1,7 @@
 //! Looking at everything once: every change against its check and the one before it, every key against its newest change.
 
 use super::{MAX_STORED_BYTES, Store, codec, snapshot, tail};
-use crate::engine::{LogRow, Newest, Operation, Reads, ScopeId};
+use crate::engine::{LogRow, Newest, Reads, SETTINGS, ScopeId};
 use crate::error::shorten;
 use crate::{ErrorKind, Result, Verification};
 use std::collections::HashSet;
@@ -67,7 +67,7 @@ impl Audit {
                 self.problem(format!("scope {id} lies in scope {parent}, which does not exist"));
             }
         }
-        self.found.scopes = self.scopes.len() as u64;
+        self.found.scopes = self.scopes.iter().filter(|scope| **scope != SETTINGS).count() as u64;
         Ok(())
     }
 
@@ -75,9 +75,10 @@ impl Audit {
         let mut version = 0;
         reads.log(&mut |row| {
             self.found.changes += 1;
-            let sound = match row.operation {
-                Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(drop),
-                Operation::Delete => codec::verify(row),
+            let sound = if row.operation.has_value() {
+                codec::unpack(row, MAX_STORED_BYTES).map(drop)
+            } else {
+                codec::verify(row)
             };
             if self.note(sound)?.is_none() {
                 return Ok(());
@@ -141,9 +142,12 @@ impl Audit {
 
     fn keys(&mut self, reads: &dyn Reads) -> Result<()> {
         reads.all_entries(&mut |scope, key, newest, row| {
-            self.found.keys += u64::from(newest.live);
+            self.found.keys += u64::from(newest.live && scope != SETTINGS);
             let fits = row.is_some_and(|row| {
-                row.scope == scope && row.key == key && (row.operation == Operation::Set) == newest.live
+                row.scope == scope
+                    && row.key == key
+                    && row.operation.has_value() == newest.live
+                    && row.expires_ms == newest.expires_ms
             });
             if !fits || !self.take(newest.seq) {
                 self.problem(format!("key {} of scope {scope} does not fit log row {}", shorten(key), newest.seq));

@@ -1,7 +1,7 @@
 //! Stored bytes: how a value's text becomes the bytes of a log row and back, and the check that covers the row.
 //! No other module knows them.
 
-use crate::engine::{LogRow, Operation};
+use crate::engine::LogRow;
 use crate::harness::sabotaged;
 use crate::{Document, Error, Origin, Result};
 use std::borrow::Cow;
@@ -133,8 +133,8 @@ pub(crate) fn verify(row: &LogRow<'_>) -> Result<()> {
         return Err(Error::corrupt(format!("log row {} does not match its check; restore from a backup", row.seq)));
     }
     // Its check is right, so somebody else wrote it.
-    if row.operation == Operation::Delete && !row.value.is_empty() {
-        return Err(Error::corrupt(format!("log row {} is a deletion with a value; restore from a backup", row.seq)));
+    if !row.operation.has_value() && !row.value.is_empty() {
+        return Err(Error::corrupt(format!("log row {} takes a key away and has a value; restore from a backup", row.seq)));
     }
     Ok(())
 }
@@ -142,6 +142,7 @@ pub(crate) fn verify(row: &LogRow<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Operation;
 
     fn row<'a>(key: &'a str, value: &'a [u8]) -> LogRow<'a> {
         let row = LogRow {

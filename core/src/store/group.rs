@@ -1,10 +1,10 @@
 //! One commit group: its requests inside one write transaction, and what the cache learns of it.
 
 use super::Store;
-use super::apply::{Apply, Published, Rules};
+use super::apply::{Apply, Published, Rules, Times};
 use super::commit::Writer;
 use super::request::{Request, Response};
-use crate::engine::Head;
+use crate::engine::{Head, SETTINGS};
 use crate::harness::{self, sabotaged};
 use crate::{Error, ErrorKind, Result, clock};
 use std::sync::atomic::Ordering;
@@ -78,14 +78,15 @@ impl Store {
         let committed = self.engine.write(&mut |writes| {
             start = writes.head();
             // The times of the log never go back, whatever the clock does: whoever looks for one finds it.
-            let now_ms = clock::now_ms().max(writes.last_ms());
+            let times = Times { now_ms: clock::now_ms().max(writes.last_ms()), clock_ms: self.clock_ms() };
+            let settings = self.settings(writes.reads(), start)?;
             for request in requests.take().into_iter().flatten() {
                 let alone = count == 1;
                 if !alone {
                     writes.savepoint()?;
                 }
                 let before = published.len();
-                let result = Apply::new(writes, rules, now_ms, &mut published).request(request);
+                let result = Apply::new(writes, rules, &settings, times, &mut published).request(request);
                 if alone {
                     results.push(Ok(result?));
                     break;
@@ -109,6 +110,10 @@ impl Store {
         });
         match committed {
             Ok(stamp) => {
+                self.expect_expiry(&published);
+                if published.iter().all(|(scope, ..)| *scope != SETTINGS) {
+                    self.settings_stay(start, end);
+                }
                 self.publish(start, end, stamp, published);
                 results
             }
@@ -119,6 +124,14 @@ impl Store {
                 }
                 (0..count).map(|_| Err(error.clone())).collect()
             }
+        }
+    }
+
+    /// Tells the sweeper of what was committed.
+    fn expect_expiry(&self, published: &[Published]) {
+        let times = published.iter().filter_map(|(_, _, entry)| entry.as_ref()?.expires_ms());
+        if let (Some(soonest), Some(store)) = (times.min(), self.me.get()) {
+            self.sweeper.expect(store, Some(soonest));
         }
     }
 

@@ -10,20 +10,25 @@ pub(crate) mod lane;
 pub(crate) mod past;
 pub(crate) mod pulse;
 pub(crate) mod request;
+pub(crate) mod settings;
 pub(crate) mod snapshot;
+mod sweep;
 pub(crate) mod tail;
 
 use self::cache::Cache;
 use self::commit::Commits;
 use self::lane::{Job, Lane};
 use self::pulse::Pulse;
-use self::request::{Action, Request, Response};
-use self::snapshot::{Extent, Page};
-use crate::engine::{Engine, Head, Newest, Range, ScopeId};
+use self::request::{Action, Life, Request, Response};
+use self::settings::{Settings, UNKNOWN};
+use self::snapshot::{AsOf, Extent, Page};
+use self::sweep::Sweeper;
+use crate::clock::Steady;
+use crate::engine::{Engine, Head, Newest, Range, ScopeId, is_over};
 use crate::harness::{self, sabotaged};
 use crate::key::{Key, Pattern, ScopeName};
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
-use crate::{Document, Entry, Error, Result, StateConfig, fork, limits};
+use crate::{Document, Entry, Error, ErrorKind, Result, StateConfig, fork, limits};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
@@ -43,15 +48,23 @@ pub(crate) struct Store {
     /// Reads for them.
     readers: Lane,
     pub(crate) pulse: Pulse,
+    sweeper: Sweeper,
+    clock: Steady,
+    /// What was set for scopes, as of a row of the log.
+    settings: Mutex<(Head, Arc<Settings>)>,
     me: OnceLock<Weak<Self>>,
     generation: u64,
 }
+
+/// The name of the note that makes all processes go by one clock.
+const CLOCK: &str = "clock";
 
 /// What a stored value may decode to: the store may have been written under a larger setting than today's.
 const MAX_STORED_BYTES: usize = limits::MAX_VALUE_BYTES_CEILING;
 
 impl Store {
     pub(crate) fn new(engine: Box<dyn Engine>, config: StateConfig) -> Result<Arc<Self>> {
+        let clock = settle_clock(&*engine)?;
         let store = Arc::new(Self {
             cache: Cache::new(config.cache_size_mb << 20),
             commits: Commits::default(),
@@ -60,17 +73,22 @@ impl Store {
             writer: Lane::new("llmspell-writer", 1),
             readers: Lane::new("llmspell-reader", limits::READER_THREADS),
             pulse: Pulse::new(),
+            sweeper: Sweeper::default(),
+            clock,
+            settings: Mutex::new((UNKNOWN, Arc::default())),
             me: OnceLock::new(),
             generation: fork::generation(),
             engine,
             config,
         });
         let _ = store.me.set(Arc::downgrade(&store));
-        let mut head = Head::default();
+        let (mut head, mut next_expiry_ms) = (Head::default(), None);
         store.engine.read(&mut |reads| {
             head = reads.head()?;
+            next_expiry_ms = reads.next_expiry()?;
             Ok(())
         })?;
+        store.sweeper.expect(&Arc::downgrade(&store), next_expiry_ms);
         // The stamp was read before the head: at worst the first read looks at the log's end in vain.
         *store.known() = head;
         Ok(store)
@@ -95,6 +113,7 @@ impl Store {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        self.sweeper.stop();
         self.pulse.stop();
         self.readers.stop();
         self.writer.stop();
@@ -144,6 +163,21 @@ impl Store {
         self.engine.stamp()
     }
 
+    /// The time by which keys expire.
+    pub(crate) fn clock_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// An entry, unless its time has run out.
+    fn alive(&self, entry: Option<Arc<Entry>>) -> Option<Arc<Entry>> {
+        entry.filter(|entry| entry.expires_ms().is_none_or(|at| at > self.clock_ms()))
+    }
+
+    /// The present, as of a row.
+    pub(crate) fn as_of(&self, at: Head) -> AsOf {
+        AsOf { seq: at.seq, clock_ms: self.clock_ms() }
+    }
+
     /// The newest commit of any process.
     pub(crate) fn head(&self) -> Result<Head> {
         self.refresh()?;
@@ -164,7 +198,7 @@ impl Store {
         if self.engine.stamp() != self.seen.load(Ordering::Acquire) {
             return None;
         }
-        self.cache.get(scope, key.as_str()).ok()
+        self.cache.get(scope, key.as_str()).ok().map(|known| self.alive(known))
     }
 
     /// The entry of a key.
@@ -172,7 +206,7 @@ impl Store {
         self.refresh()?;
         let key = key.as_str();
         let ticket = match self.cache.get(scope, key) {
-            Ok(known) => return Ok(known),
+            Ok(known) => return Ok(self.alive(known)),
             Err(ticket) => ticket,
         };
         let mut found = None;
@@ -181,7 +215,7 @@ impl Store {
             Ok(())
         })?;
         self.cache.fill(ticket, scope, key, found.clone());
-        Ok(found)
+        Ok(self.alive(found))
     }
 
     /// The entry of a key when `at` was the newest commit, if the cache knows it.
@@ -189,19 +223,20 @@ impl Store {
     /// A snapshot is a state that this process has known, and a cached entry the newest that it knows of: if it is old
     /// enough, it was the one at the snapshot.
     pub(crate) fn peek_at(&self, scope: ScopeId, key: Key<'_>, at: Head) -> Option<Arc<Entry>> {
-        self.cache.get(scope, key.as_str()).ok().flatten().filter(|entry| entry.seq <= at.seq)
+        self.alive(self.cache.get(scope, key.as_str()).ok().flatten()).filter(|entry| entry.seq <= at.seq)
     }
 
-    /// The entry of a key when `at` was the newest commit.
-    pub(crate) fn entry_at(&self, scope: ScopeId, key: Key<'_>, at: Head) -> Result<Option<Arc<Entry>>> {
-        if let Some(entry) = self.peek_at(scope, key, at) {
-            return Ok(Some(entry));
+    /// The entry of a key at a moment.
+    pub(crate) fn entry_at(&self, scope: ScopeId, key: Key<'_>, at: AsOf) -> Result<Option<Arc<Entry>>> {
+        let known = self.cache.get(scope, key.as_str()).ok().flatten();
+        if let Some(entry) = known.filter(|entry| entry.seq <= at.seq) {
+            return Ok(Some(entry).filter(|entry| !is_over(entry.expires_ms(), at.clock_ms)));
         }
         let key = key.as_str();
         let mut found = None;
         self.engine.snapshot(&mut |reads| {
             found = match reads.newest(scope, key)? {
-                Some(newest) => snapshot::entry_at(reads, newest, scope, key, at.seq, MAX_STORED_BYTES)?.map(Arc::new),
+                Some(newest) => snapshot::entry_at(reads, newest, scope, key, at, MAX_STORED_BYTES)?.map(Arc::new),
                 None => None,
             };
             Ok(())
@@ -221,7 +256,7 @@ impl Store {
         if let Ok(found) = cached
             && self.is_unchanged(before)
         {
-            return Ok(found);
+            return Ok(found.into_iter().map(|entry| self.alive(entry)).collect());
         }
         let mut found = Vec::with_capacity(keys.len());
         self.engine.snapshot(&mut |reads| {
@@ -230,7 +265,7 @@ impl Store {
             }
             Ok(())
         })?;
-        Ok(found)
+        Ok(found.into_iter().map(|entry| self.alive(entry)).collect())
     }
 
     /// Whether no commit of anybody has shown since the stamp.
@@ -238,8 +273,8 @@ impl Store {
         self.engine.stamp() == stamp && self.seen.load(Ordering::Acquire) == stamp
     }
 
-    /// A page of at most `rows` keys as of the snapshot.
-    pub(crate) fn keys(&self, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<()>> {
+    /// A page of at most `rows` keys at a moment.
+    pub(crate) fn keys(&self, range: &Range, pattern: &Pattern, at: AsOf, rows: usize) -> Result<Page<()>> {
         let mut page = None;
         self.engine.snapshot(&mut |reads| {
             page = Some(snapshot::keys(reads, range, pattern, extent(at, rows))?);
@@ -248,8 +283,8 @@ impl Store {
         page.ok_or_else(|| Error::closed("the store"))
     }
 
-    /// A page of at most `rows` keys with their entries as of the snapshot.
-    pub(crate) fn items(&self, range: &Range, pattern: &Pattern, at: Head, rows: usize) -> Result<Page<Arc<Entry>>> {
+    /// A page of at most `rows` keys with their entries at a moment.
+    pub(crate) fn items(&self, range: &Range, pattern: &Pattern, at: AsOf, rows: usize) -> Result<Page<Arc<Entry>>> {
         let cached = |key: &str, newest: Newest| match self.cache.get(range.scope, key) {
             Ok(Some(entry)) if entry.seq == newest.seq => Some(entry),
             _ => None,
@@ -264,15 +299,15 @@ impl Store {
 
     /// How many keys match now.
     pub(crate) fn count(&self, scope: ScopeId, pattern: &Pattern) -> Result<u64> {
-        let mut count = 0;
+        let (mut count, clock_ms) = (0, self.clock_ms());
         self.engine.read(&mut |reads| {
             let range = snapshot::range(scope, pattern);
             if pattern.is_range() {
-                count = reads.count(&range)?;
+                count = reads.count(&range, clock_ms)?;
                 return Ok(());
             }
             reads.entries(&range, &mut |key, newest| {
-                count += u64::from(newest.live && pattern.matches(key));
+                count += u64::from(newest.is_alive(clock_ms) && pattern.matches(key));
                 Ok(ControlFlow::Continue(()))
             })
         })?;
@@ -316,8 +351,8 @@ impl Store {
     }
 
     /// A set of `document`, ready to be submitted.
-    pub(crate) fn set_action(&self, document: Document) -> Action {
-        Action::set(document, self.config.enable_compression)
+    pub(crate) fn set_action(&self, document: Document, life: Life) -> Action {
+        Action::set(document, self.config.enable_compression, life)
     }
 
     /// The planted bug `lost-increment`.
@@ -329,7 +364,7 @@ impl Store {
                 let current = self.entry(*scope, Key::parse(key)?)?;
                 let document =
                     update.apply(current.as_ref().map(|entry| entry.document()), self.config.max_value_bytes)?;
-                *action = self.set_action(document);
+                *action = self.set_action(document, Life::Keep);
             }
         }
         Ok(())
@@ -367,7 +402,33 @@ impl Store {
     }
 }
 
-/// A page of the snapshot at `at`.
-fn extent(at: Head, rows: usize) -> Extent {
-    Extent { at: at.seq, rows, bytes: limits::PAGE_BYTES, max_bytes: MAX_STORED_BYTES }
+/// The clock that every process of this boot goes by for this store. Where it cannot be noted, on a full disk, others may take one
+/// that differs by what the machine's clock was set meanwhile.
+fn settle_clock(engine: &dyn Engine) -> Result<Steady> {
+    let mut note = None;
+    engine.read(&mut |reads| {
+        note = reads.note(CLOCK)?;
+        Ok(())
+    })?;
+    let clock = Steady::new(note.as_deref());
+    let Some(wanted) = clock.note().filter(|wanted| note.as_ref() != Some(wanted)) else { return Ok(clock) };
+    let noted = engine.write(&mut |writes| {
+        // Another process may have been faster.
+        note = writes.reads().note(CLOCK)?;
+        let wanted = Steady::new(note.as_deref()).note().unwrap_or_else(|| wanted.clone());
+        if note.as_ref() != Some(&wanted) {
+            writes.put_note(CLOCK, &wanted)?;
+            note = Some(wanted);
+        }
+        Ok(())
+    });
+    match noted {
+        Err(error) if error.kind() != ErrorKind::DiskFull => Err(error),
+        _ => Ok(Steady::new(note.as_deref())),
+    }
+}
+
+/// A page at a moment.
+fn extent(at: AsOf, rows: usize) -> Extent {
+    Extent { at, rows, bytes: limits::PAGE_BYTES, max_bytes: MAX_STORED_BYTES }
 }

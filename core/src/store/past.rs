@@ -1,8 +1,8 @@
 //! The log read backwards: what a key was, what has changed between two moments, and what somebody has done.
 
-use super::snapshot;
+use super::snapshot::{self, AsOf};
 use super::{MAX_STORED_BYTES, Store, codec};
-use crate::engine::{Head, LogRow, Operation, Reads, ScopeId};
+use crate::engine::{Head, LogRow, Reads, ScopeId};
 use crate::error::shorten;
 use crate::history::{Moment, Revision};
 use crate::key::{Key, Pattern};
@@ -42,17 +42,21 @@ impl Deeds {
     /// Looks at what has come to the log since.
     pub(crate) fn look(&mut self, reads: &dyn Reads) -> Result<()> {
         let Self { scopes, actor, run, seen, touched } = self;
-        let wanted = |scope, _: &str| scopes.contains(&scope);
+        let wanted = |row: &LogRow<'_>| scopes.contains(&row.scope);
         let theirs = |row: &LogRow<'_>| {
             let [by, during, _] = row.origin;
             let fits =
                 |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|w| found == Some(w));
             fits(actor, by) && fits(run, during)
         };
-        reads.changes(*seen, &wanted, &mut |at, row| {
+        reads.changes(*seen, &|_, _| true, &mut |at, row| {
             *seen = at.seq;
             let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
+            // Damage may have made it look like one of another scope.
             codec::verify(row)?;
+            if !wanted(row) {
+                return Ok(ControlFlow::Continue(()));
+            }
             let is_theirs = theirs(row);
             let new = Touched { before: row.prev, is_changed: false };
             match touched.get_mut(&(row.scope, Box::from(row.key))) {
@@ -78,54 +82,72 @@ impl Deeds {
     }
 }
 
-/// The keys that have changed after a row, up to another.
+/// A value of the past.
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub(crate) document: Document,
+    /// When it expires, or has expired since.
+    pub(crate) expires_ms: Option<i64>,
+}
+
+/// The keys that may not be at one moment what they were at an earlier one.
 pub(crate) fn changed(
     reads: &dyn Reads,
     scope: ScopeId,
     pattern: &Pattern,
-    after: i64,
-    to: i64,
+    after: AsOf,
+    to: AsOf,
 ) -> Result<BTreeSet<Box<str>>> {
     let mut keys = BTreeSet::new();
     let wanted = |found, key: &str| found == scope && pattern.matches(key);
-    reads.changes(after, &wanted, &mut |at, row| {
-        if at.seq > to {
+    reads.changes(after.seq, &|_, _| true, &mut |at, row| {
+        if at.seq > to.seq {
             return Ok(ControlFlow::Break(()));
         }
-        if let Some(row) = row.filter(|row| !keys.contains(row.key)) {
+        let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
+        // Damage may have made it look like one of another scope.
+        codec::verify(row)?;
+        if wanted(row.scope, row.key) && !keys.contains(row.key) {
             keys.insert(row.key.into());
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    // Of those no row tells yet.
+    reads.overdue(to.clock_ms, &mut |found, key, newest| {
+        if wanted(found, key) && newest.is_alive(after.clock_ms) {
+            keys.insert(key.into());
+        }
+        ControlFlow::Continue(())
+    })?;
     Ok(keys)
 }
 
-/// The value of a key when a row was the newest; none where it was not there.
-pub(crate) fn value_at(reads: &dyn Reads, scope: ScopeId, key: &str, at: i64) -> Result<Option<Document>> {
+/// The value of a key at a moment; none where it was not there.
+pub(crate) fn value_at(reads: &dyn Reads, scope: ScopeId, key: &str, at: AsOf) -> Result<Option<Value>> {
     let Some(newest) = reads.newest(scope, key)? else { return Ok(None) };
     let entry = snapshot::entry_at(reads, newest, scope, key, at, MAX_STORED_BYTES)?;
-    Ok(entry.map(crate::Entry::into_document))
+    Ok(entry.map(|entry| Value { expires_ms: entry.expires_ms(), document: entry.into_document() }))
 }
 
-/// The value that a row of the log gave its key; none for a deletion, and before the first row.
-pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<Document>> {
+/// The value that a row of the log gave its key; none where it took it away, and before the first row.
+pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<Value>> {
     if seq == 0 {
         return Ok(None);
     }
     let mut value = None;
     let is_there = reads.row(seq, &mut |row| {
-        value = self::value(row)?;
+        value = self::value(row)?.map(|document| Value { document, expires_ms: row.expires_ms });
         Ok(())
     })?;
     if is_there { Ok(value) } else { Err(missing(seq, key)) }
 }
 
-/// The value of a row, after its check; none for a deletion.
+/// The value of a row, after its check; none where the key is gone.
 pub(crate) fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
-    match row.operation {
-        Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(Some),
-        Operation::Delete => codec::verify(row).map(|()| None),
+    if row.operation.has_value() {
+        return codec::unpack(row, MAX_STORED_BYTES).map(Some);
     }
+    codec::verify(row).map(|()| None)
 }
 
 fn missing(seq: i64, key: &str) -> Error {
@@ -133,12 +155,23 @@ fn missing(seq: i64, key: &str) -> Error {
 }
 
 impl Store {
-    /// The newest row of a moment.
-    pub(crate) fn moment(&self, when: Moment) -> Result<Head> {
-        match when {
-            Moment::Version(version) => self.row_of(version),
-            Moment::TimeMs(time_ms) => self.row_of_time(time_ms),
+    /// The newest row of a moment, and the time by which keys had expired then.
+    pub(crate) fn moment(&self, when: Moment) -> Result<(Head, i64)> {
+        let (head, time_ms) = match when {
+            Moment::Version(version) => (self.row_of(version)?, None),
+            Moment::TimeMs(time_ms) => (self.row_of_time(time_ms)?, Some(time_ms)),
+        };
+        let mut then_ms = time_ms.unwrap_or(0);
+        if time_ms.is_none() {
+            self.engine.read(&mut |reads| {
+                reads.row(head.seq, &mut |row| {
+                    then_ms = row.time_ms;
+                    Ok(())
+                })?;
+                Ok(())
+            })?;
         }
+        Ok((head, then_ms.min(self.clock_ms())))
     }
 
     /// What has happened to a key, the newest first, at most so much.
@@ -172,10 +205,10 @@ impl Store {
     }
 
     /// The keys that have changed between two moments.
-    pub(crate) fn changed(&self, scope: ScopeId, pattern: &Pattern, after: Head, to: Head) -> Result<Vec<Box<str>>> {
+    pub(crate) fn changed(&self, scope: ScopeId, pattern: &Pattern, after: AsOf, to: AsOf) -> Result<Vec<Box<str>>> {
         let mut keys = BTreeSet::new();
         self.engine.snapshot(&mut |reads| {
-            keys = changed(reads, scope, pattern, after.seq, to.seq)?;
+            keys = changed(reads, scope, pattern, after, to)?;
             Ok(())
         })?;
         Ok(keys.into_iter().collect())

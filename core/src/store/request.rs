@@ -2,10 +2,11 @@
 
 use super::codec::Packed;
 use super::past::{Deeds, Place};
+use super::snapshot::AsOf;
 use crate::engine::{Head, ScopeId};
 use crate::key::Pattern;
 use crate::value::Update;
-use crate::{Document, Entry, Origin, Result};
+use crate::{Document, Entry, Origin, Result, Ttl};
 use std::sync::Arc;
 
 /// Changes that are committed together, if what they rely on still holds.
@@ -25,17 +26,47 @@ pub(crate) enum Change {
     /// Deletes every key that matches.
     Clear { scope: ScopeId, pattern: Pattern },
     /// Makes every key that matches as it was when a row was the newest.
-    Revert { scope: ScopeId, pattern: Pattern, to: Head },
+    Revert { scope: ScopeId, pattern: Pattern, to: AsOf },
     /// Takes back what somebody has done.
     Undo(Box<Deeds>),
+    /// Takes away keys whose time has run out, some of them.
+    Sweep,
 }
 
 /// What happens to one key.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Set { document: Document, packed: Packed },
+    Set { document: Document, packed: Packed, life: Life },
     Delete,
+    /// Its time to expire stays.
     Update(Update),
+    /// Only its time to expire changes.
+    Touch(Life),
+}
+
+/// How long a value that is written is to live.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Life {
+    /// As the scope says.
+    #[default]
+    Default,
+    /// As long as what it replaces; a new key as the scope says.
+    Keep,
+    /// So long from the commit on, in milliseconds; for ever where nothing is given.
+    For(Option<i64>),
+    /// Until then, in milliseconds since the epoch; for ever where nothing is given.
+    Until(Option<i64>),
+}
+
+impl Life {
+    /// # Errors
+    /// `Invalid` for what is no time.
+    pub(crate) fn of(ttl: Ttl) -> Result<Self> {
+        Ok(match ttl {
+            Ttl::Default => Self::Default,
+            ttl => Self::For(ttl.millis()?),
+        })
+    }
 }
 
 /// What a transaction has read: none of it may have changed after the snapshot.
@@ -44,6 +75,8 @@ pub(crate) struct Reliance {
     pub(crate) snapshot: Head,
     pub(crate) keys: Vec<(ScopeId, Box<str>)>,
     pub(crate) ranges: Vec<(ScopeId, Pattern)>,
+    /// The earliest time at which something that was read expires.
+    pub(crate) expires_ms: Option<i64>,
 }
 
 /// What came of one change.
@@ -55,6 +88,10 @@ pub(crate) enum Applied {
     Deleted(bool),
     /// How many keys were deleted.
     Cleared(u64),
+    /// Whether there was something to touch.
+    Touched(bool),
+    /// How many keys were taken away, whose time had run out.
+    Swept(u64),
     /// How many keys were changed.
     Reverted(u64),
     /// How many keys were changed, and which were not, since others have changed them.
@@ -82,7 +119,7 @@ impl Request {
                 Some(Change::One { scope: *scope, key: key.clone(), action: Action::Delete, if_version: *if_version })
             }
             Change::Clear { scope, pattern } => Some(Change::Clear { scope: *scope, pattern: pattern.clone() }),
-            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) => None,
+            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) | Change::Sweep => None,
         };
         if self.relies_on.is_some() {
             return None;
@@ -101,22 +138,22 @@ impl Change {
     fn footprint(&self) -> usize {
         match self {
             Self::One { key, action, .. } => size_of::<Self>() + key.len() + action.footprint(),
-            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) => size_of::<Self>(),
+            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) | Self::Sweep => size_of::<Self>(),
         }
     }
 }
 
 impl Action {
     /// A set, packed by the caller's thread rather than by the writer.
-    pub(crate) fn set(document: Document, compress: bool) -> Self {
+    pub(crate) fn set(document: Document, compress: bool, life: Life) -> Self {
         let packed = Packed::new(&document, compress);
-        Self::Set { document, packed }
+        Self::Set { document, packed, life }
     }
 
     fn footprint(&self) -> usize {
         match self {
             Self::Set { document, .. } => document.text().len(),
-            Self::Delete => 0,
+            Self::Delete | Self::Touch(_) => 0,
             Self::Update(update) => update.footprint(),
         }
     }

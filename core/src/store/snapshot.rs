@@ -1,12 +1,21 @@
 //! Reading the log: a key's entry now or at a version of the past, and keys in order.
 
 use super::codec;
-use crate::engine::{LogRow, Newest, Operation, Range, Reads, ScopeId};
+use crate::engine::{LogRow, Newest, Range, Reads, ScopeId, is_over};
 use crate::error::shorten;
 use crate::key::Pattern;
 use crate::{Entry, Error, Result};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// A moment to read at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsOf {
+    /// The newest row of the log that counts.
+    pub(crate) seq: i64,
+    /// Keys whose time has run out by then are gone.
+    pub(crate) clock_ms: i64,
+}
 
 /// Every key that can match a pattern, in byte order.
 pub(crate) fn range(scope: ScopeId, pattern: &Pattern) -> Range {
@@ -32,16 +41,16 @@ pub(crate) fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<(
     Ok(())
 }
 
-/// The entry of a key that is live now, in one question.
+/// The entry of a key that has a value, in one question; its time may have run out.
 pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: usize) -> Result<Option<Entry>> {
     let mut found = None;
     let newest = reads.current(scope, key, &mut |row| {
         check_key(row, scope, key)?;
-        match row.operation {
-            Operation::Set => found = Some(decode(row, None, max_bytes)?),
-            Operation::Delete => codec::verify(row)?,
+        if row.operation.has_value() {
+            found = Some(decode(row, None, max_bytes)?);
+            return Ok(());
         }
-        Ok(())
+        codec::verify(row)
     })?;
     match (newest, found) {
         (None, _) => Ok(None),
@@ -61,11 +70,11 @@ pub(crate) fn entry(reads: &dyn Reads, newest: Newest, scope: ScopeId, key: &str
     found.ok_or_else(|| disagreement(key, newest))
 }
 
-/// Makes sure that an entry which says that its key was deleted has the row of that deletion.
+/// Makes sure that an entry which says that its key is gone has the row that took it away.
 pub(crate) fn check_tombstone(reads: &dyn Reads, newest: Newest, key: &str) -> Result<()> {
     let mut deleted = false;
     reads.row(newest.seq, &mut |row| {
-        deleted = row.operation == Operation::Delete && row.key == key;
+        deleted = !row.operation.has_value() && row.key == key;
         codec::verify(row)
     })?;
     if deleted { Ok(()) } else { Err(disagreement(key, newest)) }
@@ -79,18 +88,19 @@ fn disagreement(key: &str, newest: Newest) -> Error {
     ))
 }
 
-/// The entry of a key as it was when `at` was the newest row of the log.
+/// The entry of a key as it was at a moment.
 pub(crate) fn entry_at(
     reads: &dyn Reads,
     newest: Newest,
     scope: ScopeId,
     key: &str,
-    at: i64,
+    at: AsOf,
     max_bytes: usize,
 ) -> Result<Option<Entry>> {
-    if newest.seq <= at {
+    let alive = |entry: Entry| Some(entry).filter(|entry| !is_over(entry.expires_ms(), at.clock_ms));
+    if newest.seq <= at.seq {
         if newest.live {
-            return entry(reads, newest, scope, key, max_bytes).map(Some);
+            return entry(reads, newest, scope, key, max_bytes).map(alive);
         }
         check_tombstone(reads, newest, key)?;
         return Ok(None);
@@ -102,11 +112,11 @@ pub(crate) fn entry_at(
         let there = reads.row(seq, &mut |row| {
             check_key(row, scope, key)?;
             prev = row.prev;
-            if row.operation == Operation::Set && row.seq <= at {
+            if row.operation.has_value() && row.seq <= at.seq {
                 found = Some(decode(row, newest.created_ms, max_bytes)?);
                 return Ok(());
             }
-            same_life &= row.operation == Operation::Set;
+            same_life &= row.operation.has_value();
             codec::verify(row)
         })?;
         if !there {
@@ -116,8 +126,8 @@ pub(crate) fn entry_at(
                 shorten(key)
             )));
         }
-        if seq <= at || prev == 0 {
-            return match found {
+        if seq <= at.seq || prev == 0 {
+            return match found.and_then(alive) {
                 Some(entry) if !same_life => Ok(Some(entry.with_created(Some(birth(reads, seq)?)))),
                 found => Ok(found),
             };
@@ -126,13 +136,13 @@ pub(crate) fn entry_at(
     }
 }
 
-/// When the key of a row came into being: the time of the oldest row before which there is none, or a deletion.
+/// When the key of a row came into being: the time of the oldest row before which there is none, or one that took the key away.
 pub(crate) fn birth(reads: &dyn Reads, mut seq: i64) -> Result<i64> {
     let mut born_ms = 0;
     loop {
         let mut prev = 0;
         reads.row(seq, &mut |row| {
-            if row.operation == Operation::Set {
+            if row.operation.has_value() {
                 born_ms = row.time_ms;
                 prev = row.prev;
             }
@@ -148,15 +158,24 @@ pub(crate) fn birth(reads: &dyn Reads, mut seq: i64) -> Result<i64> {
 /// A page of keys, each with what was asked for.
 pub(crate) struct Page<T> {
     pub(crate) rows: Vec<(Box<str>, T)>,
+    /// The earliest time at which one of them expires.
+    pub(crate) expires_ms: Option<i64>,
     /// Nothing comes after it.
     pub(crate) last: bool,
+}
+
+/// The earlier of two times, where nothing is never.
+pub(crate) fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// How far a page goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// The snapshot: the newest row of the log that counts.
-    pub(crate) at: i64,
+    pub(crate) at: AsOf,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     pub(crate) max_bytes: usize,
@@ -165,12 +184,11 @@ pub(crate) struct Extent {
 /// The keys of a range that match, as of the snapshot.
 pub(crate) fn keys(reads: &dyn Reads, range: &Range, pattern: &Pattern, extent: Extent) -> Result<Page<()>> {
     page(reads, range, pattern, extent, &mut |key, newest| {
-        let there = if newest.seq <= extent.at {
-            newest.live
-        } else {
-            entry_at(reads, newest, range.scope, key, extent.at, extent.max_bytes)?.is_some()
-        };
-        Ok(there.then_some(((), key.len())))
+        if newest.seq <= extent.at.seq {
+            return Ok(newest.is_alive(extent.at.clock_ms).then_some(((), key.len(), newest.expires_ms)));
+        }
+        let entry = entry_at(reads, newest, range.scope, key, extent.at, extent.max_bytes)?;
+        Ok(entry.map(|entry| ((), key.len(), entry.expires_ms())))
     })
 }
 
@@ -183,37 +201,39 @@ pub(crate) fn items(
     cached: &dyn Fn(&str, Newest) -> Option<Arc<Entry>>,
 ) -> Result<Page<Arc<Entry>>> {
     page(reads, range, pattern, extent, &mut |key, newest| {
-        let entry = match cached(key, newest).filter(|_| newest.live && newest.seq <= extent.at) {
-            Some(entry) => Some(entry),
+        let is_present = newest.live && newest.seq <= extent.at.seq;
+        let entry = match cached(key, newest).filter(|_| is_present) {
+            Some(entry) => Some(entry).filter(|entry| !is_over(entry.expires_ms(), extent.at.clock_ms)),
             None => entry_at(reads, newest, range.scope, key, extent.at, extent.max_bytes)?.map(Arc::new),
         };
         Ok(entry.map(|entry| {
-            let bytes = entry.footprint();
-            (entry, bytes)
+            let (bytes, expires_ms) = (entry.footprint(), entry.expires_ms());
+            (entry, bytes, expires_ms)
         }))
     })
 }
 
-/// Answers what a key contributes to a page, with its bytes.
-type Look<'f, T> = &'f mut dyn FnMut(&str, Newest) -> Result<Option<(T, usize)>>;
+/// Answers what a key contributes to a page, with its bytes and when it expires.
+type Look<'f, T> = &'f mut dyn FnMut(&str, Newest) -> Result<Option<(T, usize, Option<i64>)>>;
 
 /// Walks a range until the page is full.
 fn page<T>(reads: &dyn Reads, range: &Range, pattern: &Pattern, extent: Extent, look: Look<'_, T>) -> Result<Page<T>> {
-    let (mut rows, mut bytes, mut last) = (Vec::new(), 0, true);
+    let (mut rows, mut bytes, mut last, mut soonest) = (Vec::new(), 0, true, None);
     reads.entries(range, &mut |key, newest| {
         if rows.len() >= extent.rows || bytes >= extent.bytes {
             last = false;
             return Ok(ControlFlow::Break(()));
         }
         // A tombstone that the snapshot knows is nothing, whatever its name.
-        if (newest.live || newest.seq > extent.at)
+        if (newest.live || newest.seq > extent.at.seq)
             && pattern.matches(key)
-            && let Some((row, size)) = look(key, newest)?
+            && let Some((row, size, expires_ms)) = look(key, newest)?
         {
+            soonest = earlier(soonest, expires_ms);
             rows.push((key.into(), row));
             bytes += size;
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(Page { rows, last })
+    Ok(Page { rows, expires_ms: soonest, last })
 }

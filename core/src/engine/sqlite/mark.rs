@@ -4,11 +4,10 @@
 //! of the store looks as good as the present. A store that holds less than its mark has lost acknowledged writes.
 
 use super::file::{self, beside, from_io, write_at};
-use crate::{Error, ErrorKind, Result, SyncMode, harness};
+use crate::{Error, ErrorKind, Result, SyncMode, clock, harness};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The first bytes of every mark.
@@ -183,14 +182,7 @@ fn identity(store_id: &str) -> [u8; 36] {
 
 /// Tells one boot of the machine from another; zeroes where the system does not.
 fn this_boot() -> [u8; 36] {
-    static BOOT: OnceLock<[u8; 36]> = OnceLock::new();
-    if let Some(boot) = harness::boot() {
-        return identity(&boot);
-    }
-    *BOOT.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        identity(text.trim())
-    })
+    identity(&clock::boot().unwrap_or_default())
 }
 
 #[cfg(test)]

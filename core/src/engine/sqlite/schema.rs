@@ -1,6 +1,7 @@
 //! The file format: its identity, its number, its tables, and the gate that refuses everything else.
 
 use super::error::from_sqlite;
+use crate::clock::Steady;
 use crate::{Error, ErrorKind, Result, harness};
 use rusqlite::Connection;
 use std::path::Path;
@@ -9,17 +10,18 @@ use std::path::Path;
 pub(super) const APPLICATION: [u8; 4] = *b"LLST";
 const APPLICATION_ID: i64 = 0x4C4C_5354;
 /// `PRAGMA user_version`: the number of the format that this code writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// Before this, SQLite may corrupt a file when one connection checkpoints while another resets the log
 /// (the "WAL-reset" bug, fixed in 3.51.3).
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Format 1.
+/// Format 2; format 1 was never released.
 ///
 /// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `entry` points at the
 /// newest change of every key and is small, so that listing never touches a value. `created_at` is empty while the newest
-/// change is the one that made the key. Times are milliseconds since the Unix epoch, UTC. `cursor` keeps the last change that a
-/// named watch is done with; it is no part of the log, or watching would make changes to watch.
+/// change is the one that made the key; `expires_at`, when its time runs out, is that of the newest change. Times are milliseconds since the Unix epoch, UTC. `cursor` keeps the last change that a
+/// named watch is done with; it is no part of the log, or watching would make changes to watch. Scope 2 holds settings of scopes
+/// under their ids.
 const TABLES: &str = "
     CREATE TABLE store (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -63,7 +65,8 @@ const TABLES: &str = "
         PRIMARY KEY (scope_id, name)
     ) STRICT, WITHOUT ROWID;
     INSERT INTO tenant (id, name) VALUES (1, '');
-    INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, '');
+    INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, ''), (2, 1, 0, '__settings');
+    CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL;
 ";
 
 /// Refuses to run on an SQLite that can damage files.
@@ -111,6 +114,9 @@ pub(super) fn identify(connection: &Connection, path: &Path) -> Result<Found> {
             refused("has the header of a newer SQLite, or a damaged one".into())
         }
         Ok(((APPLICATION_ID, FORMAT), _)) => Ok(Found::Store),
+        Ok(((APPLICATION_ID, found), _)) if found < FORMAT => {
+            refused(format!("has format {found}, which was never released; this version reads format {FORMAT}"))
+        }
         Ok(((APPLICATION_ID, found), _)) => {
             refused(format!("has format {found}; this version reads format {FORMAT}, so use a newer llmspell-state"))
         }
@@ -134,6 +140,9 @@ pub(super) fn create(connection: &Connection, path: &Path) -> Result<()> {
         }
         connection.execute_batch(TABLES).map_err(failed)?;
         connection.execute("INSERT INTO store VALUES ('id', ?1)", [uuid_text(store_id)]).map_err(failed)?;
+        if let Some(clock) = Steady::new(None).note() {
+            connection.execute("INSERT INTO store VALUES ('clock', ?1)", [clock]).map_err(failed)?;
+        }
         connection
             .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}"))
             .map_err(failed)

@@ -10,34 +10,43 @@ use std::ops::ControlFlow;
 /// The newest row of the log.
 const HEAD: &str = "SELECT seq, version, time FROM log ORDER BY seq DESC LIMIT 1";
 /// The newest change of a key.
-const NEWEST: &str = "SELECT seq, live, created_at FROM entry WHERE scope_id = ?1 AND key = ?2";
+const NEWEST: &str = "SELECT seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key = ?2";
 /// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
-const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, \
+const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason \
      FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
 /// One row of the log.
-const ROW: &str = "SELECT NULL, NULL, NULL, \
+const ROW: &str = "SELECT NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log WHERE seq = ?1";
 /// Every row of the log.
-const LOG: &str = "SELECT NULL, NULL, NULL, \
+const LOG: &str = "SELECT NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
 /// Every key with the row of its newest change.
-const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, \
+const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
      entry.scope_id, entry.key \
      FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
 const ENTRIES: &str =
-    "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
+    "SELECT key, seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
 /// The same against byte order.
 const ENTRIES_REVERSE: &str =
-    "SELECT key, seq, live, created_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
-/// Number of live keys of a range.
-const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live";
+    "SELECT key, seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+/// Number of keys of a range that are there at a time.
+const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live \
+     AND (expires_at IS NULL OR expires_at > ?4)";
+/// Keys whose time has run out. Of a key that is gone no time to expire is kept.
+const OVERDUE: &str = "SELECT scope_id, key, seq, live, created_at, expires_at FROM entry WHERE expires_at <= ?1 ORDER BY expires_at";
+/// The earliest time at which one does.
+const NEXT_EXPIRY: &str = "SELECT min(expires_at) FROM entry WHERE expires_at IS NOT NULL";
+/// Something that the store keeps for itself.
+const NOTE: &str = "SELECT value FROM store WHERE name = ?1";
+/// Keeps it.
+const PUT_NOTE: &str = "INSERT INTO store (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 /// Keys changed after a row.
 const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
 /// Every change after a row.
-const CHANGES: &str = "SELECT NULL, NULL, NULL, \
+const CHANGES: &str = "SELECT NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log \
      WHERE seq > ?1 ORDER BY seq";
 /// The newest change up to a row.
@@ -68,6 +77,8 @@ const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name"
 const ALL_SCOPES: &str = "SELECT id, parent_id, name FROM scope";
 /// One child scope.
 const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
+/// The scope around a scope.
+const PARENT: &str = "SELECT parent_id FROM scope WHERE id = ?1";
 /// Adds a child scope to its parent's tenant.
 const ADD_SCOPE: &str =
     "INSERT INTO scope (tenant_id, parent_id, name) SELECT tenant_id, id, ?2 FROM scope WHERE id = ?1";
@@ -109,7 +120,7 @@ impl Reads for View<'_> {
         let mut rows = statement.query(params![scope, key]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         let newest = newest(row, 0).map_err(failed)?;
-        if row.get_ref(3).map_err(failed)? == ValueRef::Null {
+        if row.get_ref(4).map_err(failed)? == ValueRef::Null {
             return Err(Error::corrupt(format!(
                 "the log row {} of a key is missing; restore from a backup",
                 newest.seq
@@ -141,11 +152,36 @@ impl Reads for View<'_> {
         Ok(())
     }
 
-    fn count(&self, range: &Range) -> Result<u64> {
+    fn count(&self, range: &Range, clock_ms: i64) -> Result<u64> {
         prepare(self.0, COUNT)?
-            .query_row(params![range.scope, range.from, end_of(range)], |row| row.get::<_, i64>(0))
+            .query_row(params![range.scope, range.from, end_of(range), clock_ms], |row| row.get::<_, i64>(0))
             .map(i64::cast_unsigned)
             .map_err(|e| from_sqlite("counting keys", e))
+    }
+
+    fn overdue(&self, clock_ms: i64, each: &mut dyn FnMut(ScopeId, &str, Newest) -> ControlFlow<()>) -> Result<()> {
+        let failed = |e| from_sqlite("listing keys that expire", e);
+        let mut statement = prepare(self.0, OVERDUE)?;
+        let mut rows = statement.query([clock_ms]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            if each(row.get(0).map_err(failed)?, text(row, 1)?, newest(row, 2).map_err(failed)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_expiry(&self) -> Result<Option<i64>> {
+        prepare(self.0, NEXT_EXPIRY)?
+            .query_row([], |row| row.get(0))
+            .map_err(|e| from_sqlite("looking for keys that expire", e))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>> {
+        prepare(self.0, NOTE)?
+            .query_row([name], |row| row.get(0))
+            .optional()
+            .map_err(|e| from_sqlite("reading what the store keeps for itself", e))
     }
 
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()> {
@@ -165,9 +201,9 @@ impl Reads for View<'_> {
         let mut statement = prepare(self.0, CHANGES)?;
         let mut rows = statement.query([seq]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let at = Head { seq: row.get(3).map_err(failed)?, version: row.get(4).map_err(failed)? };
+            let at = head(row, 4).map_err(failed)?;
             // The value of a row is not touched before it is known that it is wanted: it may be large.
-            let change = if wanted(row.get(6).map_err(failed)?, text(row, 7)?) { Some(log_row(row)?) } else { None };
+            let change = if wanted(row.get(7).map_err(failed)?, text(row, 8)?) { Some(log_row(row)?) } else { None };
             if each(at, change.as_ref())?.is_break() {
                 break;
             }
@@ -210,6 +246,13 @@ impl Reads for View<'_> {
             .map_err(|e| from_sqlite("finding a scope", e))
     }
 
+    fn parent(&self, scope: ScopeId) -> Result<Option<ScopeId>> {
+        prepare(self.0, PARENT)?
+            .query_row([scope], |row| row.get(0))
+            .optional()
+            .map_err(|e| from_sqlite("finding the scope around a scope", e))
+    }
+
     fn log(&self, on_row: OnRow<'_>) -> Result<()> {
         let failed = |e| from_sqlite("reading the log", e);
         let mut statement = prepare(self.0, LOG)?;
@@ -225,11 +268,11 @@ impl Reads for View<'_> {
         let mut statement = prepare(self.0, ALL_ENTRIES)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let change = match row.get_ref(3).map_err(failed)? {
+            let change = match row.get_ref(4).map_err(failed)? {
                 ValueRef::Null => None,
                 _ => Some(log_row(row)?),
             };
-            on_entry(row.get(17).map_err(failed)?, text(row, 18)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+            on_entry(row.get(18).map_err(failed)?, text(row, 19)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
         }
         Ok(())
     }
@@ -255,7 +298,7 @@ fn head(row: &Row<'_>, first: usize) -> rusqlite::Result<Head> {
 }
 
 fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
-    Ok(Newest { seq: row.get(first)?, live: row.get(first + 1)?, created_ms: row.get(first + 2)? })
+    Ok(Newest { seq: row.get(first)?, live: row.get(first + 1)?, created_ms: row.get(first + 2)?, expires_ms: row.get(first + 3)? })
 }
 
 fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
@@ -264,41 +307,40 @@ fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
         .map_err(|e| from_sqlite("reading a key's text", e))
 }
 
-/// The columns from the fourth on, as `CURRENT` and `ROW` name them.
+/// The columns from the fifth on, as `CURRENT` and `ROW` name them.
 fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
     let failed = |e| from_sqlite("reading a row of the log", e);
     let int = |column| row.get::<_, i64>(column).map_err(failed);
-    let value = match row.get_ref(13).map_err(failed)? {
+    let value = match row.get_ref(14).map_err(failed)? {
         ValueRef::Null => &[],
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
         _ => {
-            return Err(Error::corrupt(format!("the value of log row {} is a number; restore from a backup", int(3)?)));
+            return Err(Error::corrupt(format!("the value of log row {} is a number; restore from a backup", int(4)?)));
         }
     };
-    let operation = match int(8)? {
-        0 => Operation::Delete,
-        1 => Operation::Set,
-        other => return Err(Error::corrupt(format!("log row {} has the unknown operation {other}", int(3)?))),
+    let operation = Operation::from_number(int(9)?);
+    let Some(operation) = operation else {
+        return Err(Error::corrupt(format!("log row {} has the unknown operation {}", int(4)?, int(9)?)));
     };
     let mut origin = [None; 3];
-    for (part, column) in origin.iter_mut().zip(14..) {
+    for (part, column) in origin.iter_mut().zip(15..) {
         if row.get_ref(column).map_err(failed)? != ValueRef::Null {
             *part = Some(text(row, column)?);
         }
     }
     Ok(LogRow {
-        seq: int(3)?,
-        version: int(4)?,
-        time_ms: int(5)?,
-        scope: int(6)?,
-        key: text(row, 7)?,
+        seq: int(4)?,
+        version: int(5)?,
+        time_ms: int(6)?,
+        scope: int(7)?,
+        key: text(row, 8)?,
         operation,
-        prev: int(9)?,
-        expires_ms: row.get(10).map_err(failed)?,
-        flags: int(11)?,
+        prev: int(10)?,
+        expires_ms: row.get(11).map_err(failed)?,
+        flags: int(12)?,
         value,
         origin,
-        check: int(12)?,
+        check: int(13)?,
     })
 }
 
@@ -350,11 +392,12 @@ impl Writes for Change<'_> {
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()> {
         self.wrote = true;
         let failed = |e| from_sqlite("writing", e);
-        let value = match (row.operation, row.flags) {
-            (Operation::Delete, _) => ValueRef::Null,
+        let live = row.operation.has_value();
+        let value = match row.flags {
+            _ if !live => ValueRef::Null,
             // Plain JSON is stored as text, so that any SQLite can read it.
-            (Operation::Set, 0) => ValueRef::Text(row.value),
-            (Operation::Set, _) => ValueRef::Blob(row.value),
+            0 => ValueRef::Text(row.value),
+            _ => ValueRef::Blob(row.value),
         };
         prepare(self.view.0, APPEND)?
             .execute(params![
@@ -374,13 +417,20 @@ impl Writes for Change<'_> {
                 row.origin[2],
             ])
             .map_err(failed)?;
-        let live = row.operation == Operation::Set;
         prepare(self.view.0, if replaced { MOVE_ENTRY } else { ADD_ENTRY })?
             .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms])
             .map_err(failed)?;
         self.head = Head { seq: row.seq, version: row.version };
         self.last_ms = row.time_ms;
         self.last_check = Some(row.check);
+        Ok(())
+    }
+
+    fn put_note(&mut self, name: &str, text: &str) -> Result<()> {
+        self.wrote = true;
+        prepare(self.view.0, PUT_NOTE)?
+            .execute([name, text])
+            .map_err(|e| from_sqlite("keeping something for the store itself", e))?;
         Ok(())
     }
 
