@@ -174,7 +174,7 @@ impl Calls<'_> {
     fn put(self, key: &str, value: impl IntoDocument, if_version: Option<u64>) -> Result<Call<u64>> {
         let store = self.0.store()?;
         Key::parse(key)?;
-        let action = store.set_action(self.document(value)?);
+        let action = store.set_action(self.id(), key, self.document(value)?);
         self.one(key, action, if_version, version)
     }
 
@@ -190,7 +190,7 @@ impl Calls<'_> {
             let key = Key::parse(key.as_ref())?;
             let document = self.document(value)?;
             budget.spend(key.as_str().len() + document.text().len())?;
-            let action = store.set_action(document);
+            let action = store.set_action(self.id(), key.as_str(), document);
             request.changes.push(Change::One { scope: self.id(), key: key.as_str().into(), action, if_version: None });
         }
         if request.changes.is_empty() {
@@ -238,7 +238,7 @@ impl Calls<'_> {
 
     /// Sets a key as [`Scope::modify`] does once its function has made a new value: only if it still has that version.
     pub fn swap(self, key: &str, new: Document, if_version: u64) -> Result<Call<Arc<Entry>>> {
-        let action = self.0.store()?.set_action(self.document(new)?);
+        let action = self.0.store()?.set_action(self.id(), key, self.document(new)?);
         self.one(key, action, Some(if_version), |response| written(response.only()?))
     }
 

@@ -117,7 +117,7 @@ impl Scope {
     pub fn revert(&self, key: &str, when: impl Into<Moment>) -> Result<u64> {
         let store = self.store()?;
         let then = self.at(when)?.entry(key)?;
-        let action = then.map_or(Action::Delete, |entry| store.set_action(entry.document().clone()));
+        let action = then.map_or(Action::Delete, |entry| store.set_action(self.id(), key, entry.document().clone()));
         Call::commit(self, Request::one(self.id(), key, action, None), calls::version).wait()
     }
 

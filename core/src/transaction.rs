@@ -417,6 +417,8 @@ impl Work {
             for (key, entry) in writes {
                 let action = match entry {
                     Some(entry) => store.set_action(
+                        scope,
+                        &key,
                         Arc::try_unwrap(entry).map_or_else(|entry| entry.document().clone(), Entry::into_document),
                     ),
                     None => Action::Delete,

@@ -1,6 +1,7 @@
 //! One request inside the write transaction: is what it relies on still true, and if so, its rows.
 
 use super::codec::{self, Packed};
+use super::delta::Base;
 use super::past::{self, Deeds};
 use super::request::{Action, Applied, Change, Reliance, Request, Response};
 use super::{MAX_STORED_BYTES, snapshot};
@@ -111,13 +112,13 @@ impl<'w> Apply<'w> {
             self.check_version(&key, live, expected)?;
         }
         match action {
-            Action::Set { document, packed } => self.write(scope, key, newest, document, &packed),
+            Action::Set { document, packed } => self.write(scope, key, newest, document, packed),
             Action::Update(update) => {
                 let current =
                     live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
                 let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
-                let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed)
+                let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
+                self.write(scope, key, newest, document, packed)
             }
             Action::Delete => {
                 if let Some(newest) = live {
@@ -149,7 +150,7 @@ impl<'w> Apply<'w> {
         key: Box<str>,
         newest: Option<Newest>,
         document: Document,
-        packed: &Packed,
+        mut packed: Packed,
     ) -> Result<Applied> {
         if self.writes.is_short_of_space() {
             return Err(Error::new(
@@ -157,6 +158,13 @@ impl<'w> Apply<'w> {
                 "the disk is full; what space is left is kept for deleting, so free some and try again",
             ));
         }
+        // Packing took no lock: the row from which the value differs may be gone since.
+        if let Some(base) = &packed.base
+            && !self.reads().has(base.seq, base.check)?
+        {
+            packed = Packed::new(&document, self.rules.compress);
+        }
+        let base = packed.base.take();
         let created_ms = self.created_ms(newest)?;
         let origin = self.origin.clone();
         let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, Operation::Set, newest) };
@@ -164,7 +172,9 @@ impl<'w> Apply<'w> {
         self.writes.append(&row, created_ms, newest.is_some())?;
         let (seq, time_ms, expires_ms) = (row.seq, row.time_ms, row.expires_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
-        let entry = Arc::new(Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms));
+        let base = base.or_else(|| Base::of(&row, document.text().len()));
+        let entry = Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms).with_base(base);
+        let entry = Arc::new(entry);
         self.published.push((scope, key, Some(Arc::clone(&entry))));
         Ok(Applied::Written(entry))
     }
@@ -249,8 +259,8 @@ impl<'w> Apply<'w> {
         budget.spend(key.len() + wanted.as_ref().map_or(0, |wanted| wanted.text().len()))?;
         match (wanted, live) {
             (Some(document), _) => {
-                let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed)?;
+                let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
+                self.write(scope, key, newest, document, packed)?;
             }
             (None, Some(live)) => self.delete(scope, key, live)?,
             (None, None) => {}

@@ -5,6 +5,7 @@ mod audit;
 pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
+pub(crate) mod delta;
 mod group;
 pub(crate) mod lane;
 pub(crate) mod past;
@@ -14,6 +15,7 @@ pub(crate) mod snapshot;
 pub(crate) mod tail;
 
 use self::cache::Cache;
+use self::codec::Packed;
 use self::commit::Commits;
 use self::lane::{Job, Lane};
 use self::pulse::Pulse;
@@ -315,9 +317,13 @@ impl Store {
         Ok(names)
     }
 
-    /// A set of `document`, ready to be submitted.
-    pub(crate) fn set_action(&self, document: Document) -> Action {
-        Action::set(document, self.config.enable_compression)
+    /// A set of `document`, ready to be submitted: packed by the caller's thread rather than by the writer.
+    pub(crate) fn set_action(&self, scope: ScopeId, key: &str, document: Document) -> Action {
+        let compress = self.config.enable_compression;
+        // What the cache has may be old; the row that it tells of stays what it is.
+        let before = (compress && delta::is_worth_it(document.text())).then(|| self.cache.get(scope, key).ok());
+        let packed = Packed::next(&document, compress, scope, before.flatten().flatten().as_deref());
+        Action::Set { document, packed }
     }
 
     /// The planted bug `lost-increment`.
@@ -329,7 +335,7 @@ impl Store {
                 let current = self.entry(*scope, Key::parse(key)?)?;
                 let document =
                     update.apply(current.as_ref().map(|entry| entry.document()), self.config.max_value_bytes)?;
-                *action = self.set_action(document);
+                *action = self.set_action(*scope, key, document);
             }
         }
         Ok(())

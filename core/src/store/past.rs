@@ -114,16 +114,19 @@ pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<
     }
     let mut value = None;
     let is_there = reads.row(seq, &mut |row| {
-        value = self::value(row)?;
+        value = self::value(reads, row)?;
         Ok(())
     })?;
     if is_there { Ok(value) } else { Err(missing(seq, key)) }
 }
 
 /// The value of a row, after its check; none for a deletion.
-pub(crate) fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
+pub(crate) fn value(reads: &dyn Reads, row: &LogRow<'_>) -> Result<Option<Document>> {
     match row.operation {
-        Operation::Set => codec::unpack(row, MAX_STORED_BYTES).map(Some),
+        Operation::Set => {
+            let (document, _) = codec::unpack(row, &|seq, look| reads.base(seq, look), MAX_STORED_BYTES)?;
+            Ok(Some(document))
+        }
         Operation::Delete => codec::verify(row).map(|()| None),
     }
 }
@@ -154,7 +157,7 @@ impl Store {
                     revisions.push(Revision {
                         version: row.version.cast_unsigned(),
                         operation: row.operation,
-                        value: value(row)?,
+                        value: value(reads, row)?,
                         time_ms: row.time_ms,
                         origin: codec::origin(row),
                     });
