@@ -17,6 +17,7 @@ from pathlib import Path
 import async_cases
 import cases
 import contenders
+import growing
 import lua_cases
 import processes
 from measure import Case, Effort, say
@@ -25,7 +26,7 @@ from targets import Verdict, verdicts
 RESULTS = Path(__file__).with_name("RESULTS.md")
 FULL = Effort(rounds=9, batch_seconds=0.1, many=100_000, growth=1_000_000)
 QUICK = Effort(rounds=3, batch_seconds=0.03, many=20_000, growth=100_000)
-WORK = [*cases.ALL, *async_cases.ALL, processes.process_counters, *lua_cases.ALL]
+WORK = [*cases.ALL, growing.growing, *async_cases.ALL, processes.process_counters, *lua_cases.ALL]
 
 
 def machine() -> list[str]:

@@ -72,6 +72,7 @@ TARGETS = [
     Target("disk, small", SQLITE, 1.3, f"{OURS}, no compression"),
     Target("disk, 1 KB", SQLITE, 1.3, f"{OURS}, no compression"),
     Target("disk, 1 KB", SQLITE, 0.7),
+    Target("disk, conversation of", ("LangGraph SqliteSaver",), 0.05),
     *(Target(f"{lua} get, one hot key, small", CJSON, 0.8) for lua in ("lua5.4", "luajit")),
     *(Target(f"{lua} get, one hot key, 10 KB", CJSON, 0.4) for lua in ("lua5.4", "luajit")),
     *(

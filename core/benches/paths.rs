@@ -1,4 +1,4 @@
-//! The core's hot paths: reads with and without the cache, lone and grouped commits, listing, the value codec.
+//! The core's hot paths: reads with and without the cache, lone and grouped commits, values that grow, listing, the value codec.
 
 #![allow(missing_docs)] // what `criterion_group!` makes
 
@@ -124,6 +124,42 @@ fn transactions(c: &mut Criterion) {
     c.bench_function("increment/NORMAL", |b| b.iter(|| state.increment("n", 1).expect("a number")));
 }
 
+/// Words that no other message has, most of them.
+fn message(random: &mut fastrand::Rng) -> Value {
+    let syllables = ["ka", "lo", "mi", "ren", "tas", "u", "vel", "or", "en", "di", "sha", "per"];
+    let mut word =
+        || (0..random.usize(1..5)).map(|_| syllables[random.usize(0..syllables.len())]).collect::<Vec<_>>().concat();
+    json!({"role": "assistant", "content": (0..30).map(|_| word()).collect::<Vec<_>>().join(" ")})
+}
+
+fn document(value: &[Value]) -> Document {
+    Document::from_value(&json!(value), LONGEST).expect("a document")
+}
+
+/// Large values that share nothing with the one before, and some that are the one before with one message more.
+fn large_values(c: &mut Criterion) {
+    let mut random = fastrand::Rng::with_seed(1);
+    let messages: Vec<Value> = (0..700).map(|_| message(&mut random)).collect();
+    let random: Vec<_> = (0..16).map(|n| document(&messages[n * 40..(n + 1) * 40])).collect();
+    let growing: Vec<_> = (450..550).map(|turns| document(&messages[..turns])).collect();
+    for (name, documents) in [("10 KB, random", random), ("100 KB, growing", growing)] {
+        let (folder, state) = store(&normal());
+        let mut next = documents.iter().cycle();
+        c.bench_function(&format!("set/{name}"), |b| {
+            let set = |document: Document| state.set("chat", document).expect("a version");
+            b.iter_batched(|| next.next().expect("endless").clone(), set, BatchSize::SmallInput);
+        });
+        state.close().expect("closed");
+        let path = Some(folder.path().join("bench.db"));
+        let config = StateConfig { persistence_path: path, cache_size_mb: 0, ..normal() };
+        let state = State::with_config(config).expect("a store");
+        c.bench_function(&format!("read/not cached, {name}"), |b| b.iter(|| state.entry("chat").expect("a value")));
+        c.bench_function(&format!("history/10 of {name}"), |b| {
+            b.iter(|| state.history("chat", Some(10)).expect("a history"));
+        });
+    }
+}
+
 fn codec(c: &mut Criterion) {
     for (name, value) in [("small", small()), ("10 KB", large())] {
         let document = Document::from_value(&value, LONGEST).expect("a document");
@@ -141,5 +177,5 @@ fn codec(c: &mut Criterion) {
     }
 }
 
-criterion_group!(paths, reads, lone_writes, grouped_writes, transactions, codec);
+criterion_group!(paths, reads, lone_writes, grouped_writes, transactions, large_values, codec);
 criterion_main!(paths);

@@ -177,7 +177,7 @@ impl Calls<'_> {
     pub fn set_with(self, key: &str, value: impl IntoDocument, options: impl Into<SetOptions>) -> Result<Call<u64>> {
         let (store, options) = (self.0.store()?, options.into());
         Key::parse(key)?;
-        let action = store.set_action(self.document(value)?, Life::of(options.ttl)?);
+        let action = store.set_action(self.id(), key, self.document(value)?, Life::of(options.ttl)?);
         self.one(key, action, options.if_version, version)
     }
 
@@ -211,7 +211,7 @@ impl Calls<'_> {
             let key = Key::parse(key.as_ref())?;
             let document = self.document(value)?;
             budget.spend(key.as_str().len() + document.text().len())?;
-            let action = store.set_action(document, life);
+            let action = store.set_action(self.id(), key.as_str(), document, life);
             request.changes.push(Change::One { scope: self.id(), key: key.as_str().into(), action, if_version: None });
         }
         if request.changes.is_empty() {
@@ -259,7 +259,7 @@ impl Calls<'_> {
 
     /// Sets a key as [`Scope::modify`] does once its function has made a new value: only if it still has that version.
     pub fn swap(self, key: &str, new: Document, if_version: u64) -> Result<Call<Arc<Entry>>> {
-        let action = self.0.store()?.set_action(self.document(new)?, Life::Keep);
+        let action = self.0.store()?.set_action(self.id(), key, self.document(new)?, Life::Keep);
         self.one(key, action, Some(if_version), |response| written(response.only()?))
     }
 

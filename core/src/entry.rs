@@ -1,6 +1,7 @@
 //! A stored value with what is known of it.
 
 use crate::Document;
+use crate::store::delta::Base;
 use std::any::Any;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -14,6 +15,8 @@ pub struct Entry {
     created_ms: i64,
     updated_ms: i64,
     expires_ms: Option<i64>,
+    /// What the next value of the key may be stored as a difference from.
+    base: Option<Box<Base>>,
     reads: AtomicU8,
     attached_bytes: AtomicUsize,
     attachment: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -35,6 +38,7 @@ impl Entry {
             created_ms,
             updated_ms,
             expires_ms,
+            base: None,
             reads: AtomicU8::new(0),
             attached_bytes: AtomicUsize::new(0),
             attachment: OnceLock::new(),
@@ -45,6 +49,16 @@ impl Entry {
     pub(crate) fn with_created(mut self, created_ms: Option<i64>) -> Self {
         self.created_ms = created_ms.unwrap_or(self.created_ms);
         self
+    }
+
+    /// The same entry, with what the next value may differ from.
+    pub(crate) fn with_base(mut self, base: Option<Box<Base>>) -> Self {
+        self.base = base;
+        self
+    }
+
+    pub(crate) fn base(&self) -> Option<&Base> {
+        self.base.as_deref()
     }
 
     /// A value that a transaction will write: nothing is known of it yet, its version is 0.
@@ -110,6 +124,7 @@ impl Entry {
 
     /// Bytes of memory that this entry holds.
     pub(crate) fn footprint(&self) -> usize {
-        size_of::<Self>() + self.document.footprint() + self.attached_bytes.load(Ordering::Relaxed)
+        let base = self.base.as_deref().map_or(0, Base::footprint);
+        size_of::<Self>() + self.document.footprint() + base + self.attached_bytes.load(Ordering::Relaxed)
     }
 }

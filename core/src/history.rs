@@ -122,7 +122,7 @@ impl Scope {
         let then = self.at(when)?.entry(key)?;
         let then = then.filter(|entry| !is_over(entry.expires_ms(), store.clock_ms()));
         let action = then.map_or(Action::Delete, |entry| {
-            store.set_action(entry.document().clone(), Life::Until(entry.expires_ms()))
+            store.set_action(self.id(), key, entry.document().clone(), Life::Until(entry.expires_ms()))
         });
         Call::commit(self, Request::one(self.id(), key, action, None), calls::version).wait()
     }

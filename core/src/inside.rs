@@ -50,7 +50,7 @@ impl Row<'_> {
     /// # Errors
     /// `Corrupt` when it has none.
     pub fn unpack(&self, check: i64, max_bytes: usize) -> Result<Document> {
-        codec::unpack(&self.log_row(check), max_bytes)
+        codec::unpack(&self.log_row(check), &|_, _| Ok(false), max_bytes).map(|(document, _)| document)
     }
 }
 

@@ -179,7 +179,7 @@ impl Scope {
                 None => Setting::default(),
             };
             change(&mut setting);
-            let action = store.set_action(setting.document()?, Life::For(None));
+            let action = store.set_action(SETTINGS, &place, setting.document()?, Life::For(None));
             let expected = current.map_or(0, |entry| entry.version());
             let request = Request::one(SETTINGS, &place, action, Some(expected));
             match Call::commit(self, request, calls::version).wait() {

@@ -498,6 +498,8 @@ impl Work {
                 let action = match entry {
                     Some(_) if told.is_some_and(|told| told.is_touch) => Action::Touch(life),
                     Some(entry) => store.set_action(
+                        scope,
+                        &key,
                         Arc::try_unwrap(entry).map_or_else(|entry| entry.document().clone(), Entry::into_document),
                         life,
                     ),

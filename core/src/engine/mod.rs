@@ -147,6 +147,19 @@ pub(crate) trait Reads {
     fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>>;
     /// One row of the log; says whether it is there.
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool>;
+    /// One row of the log, asked for while another is looked at; says whether it is there.
+    fn base(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
+        self.row(seq, on_row)
+    }
+    /// Whether a row with this check is there.
+    fn has(&self, seq: i64, check: i64) -> Result<bool> {
+        let mut same = false;
+        self.row(seq, &mut |row| {
+            same = row.check == check;
+            Ok(())
+        })?;
+        Ok(same)
+    }
     /// The newest changes of all keys in a range, tombstones included, until `each` has enough.
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()>;
     /// How many keys of a range are there at a time.

@@ -1,6 +1,7 @@
 //! One request inside the write transaction: is what it relies on still true, and if so, its rows.
 
 use super::codec::{self, Packed};
+use super::delta::Base;
 use super::past::{self, Deeds, Value};
 use super::request::{Action, Applied, Change, Life, Reliance, Request, Response};
 use super::settings::Settings;
@@ -131,13 +132,13 @@ impl<'w> Apply<'w> {
             self.check_version(&key, live, expected)?;
         }
         match action {
-            Action::Set { document, packed, life } => self.write(scope, key, newest, document, &packed, life),
+            Action::Set { document, packed, life } => self.write(scope, key, newest, document, packed, life),
             Action::Update(update) => {
                 let current =
                     live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
                 let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
-                let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed, Life::Keep)
+                let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
+                self.write(scope, key, newest, document, packed, Life::Keep)
             }
             Action::Touch(life) => {
                 if let Some(newest) = live {
@@ -175,7 +176,7 @@ impl<'w> Apply<'w> {
         key: Box<str>,
         newest: Option<Newest>,
         document: Document,
-        packed: &Packed,
+        packed: Packed,
         life: Life,
     ) -> Result<Applied> {
         let newest = self.bury(scope, &key, newest)?;
@@ -185,9 +186,8 @@ impl<'w> Apply<'w> {
     /// The same value with another time to expire.
     fn touch(&mut self, scope: ScopeId, key: Box<str>, newest: Newest, life: Life) -> Result<()> {
         let entry = snapshot::entry(self.reads(), newest, scope, &key, MAX_STORED_BYTES)?;
-        let document = entry.into_document();
-        let packed = Packed::new(&document, self.rules.compress);
-        self.put(scope, key, Operation::Touch, Some(newest), document, &packed, life).map(drop)
+        let packed = Packed::next(entry.document(), self.rules.compress, scope, Some(&entry));
+        self.put(scope, key, Operation::Touch, Some(newest), entry.into_document(), packed, life).map(drop)
     }
 
     /// Ends the life of a key whose time has run out before it gets another: otherwise nobody would learn of it.
@@ -209,7 +209,7 @@ impl<'w> Apply<'w> {
         operation: Operation,
         newest: Option<Newest>,
         document: Document,
-        packed: &Packed,
+        mut packed: Packed,
         life: Life,
     ) -> Result<Arc<Entry>> {
         if self.writes.is_short_of_space() {
@@ -218,6 +218,13 @@ impl<'w> Apply<'w> {
                 "the disk is full; what space is left is kept for deleting, so free some and try again",
             ));
         }
+        // Packing took no lock: the row from which the value differs may be gone since.
+        if let Some(base) = &packed.base
+            && !self.reads().has(base.seq, base.check)?
+        {
+            packed = Packed::new(&document, self.rules.compress);
+        }
+        let base = packed.base.take();
         let created_ms = self.created_ms(newest)?;
         let origin = self.origin.clone();
         let expires_ms = self.expires_ms(scope, life, newest.filter(|newest| newest.live))?;
@@ -226,7 +233,9 @@ impl<'w> Apply<'w> {
         self.writes.append(&row, created_ms, newest.is_some())?;
         let (seq, time_ms) = (row.seq, row.time_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
-        let entry = Arc::new(Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms));
+        let base = base.or_else(|| Base::of(&row, document.text().len()));
+        let entry = Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms).with_base(base);
+        let entry = Arc::new(entry);
         self.published.push((scope, key, Some(Arc::clone(&entry))));
         Ok(entry)
     }
@@ -331,8 +340,8 @@ impl<'w> Apply<'w> {
         budget.spend(key.len() + wanted.as_ref().map_or(0, |wanted| wanted.document.text().len()))?;
         match (wanted, live) {
             (Some(Value { document, expires_ms }), _) => {
-                let packed = Packed::new(&document, self.rules.compress);
-                self.write(scope, key, newest, document, &packed, Life::Until(expires_ms))?;
+                let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
+                self.write(scope, key, newest, document, packed, Life::Until(expires_ms))?;
             }
             (None, Some(live)) => self.delete(scope, key, live)?,
             (None, None) => {}

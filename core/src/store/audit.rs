@@ -1,6 +1,6 @@
 //! Looking at everything once: every change against its check and the one before it, every key against its newest change.
 
-use super::{MAX_STORED_BYTES, Store, codec, snapshot, tail};
+use super::{Store, past, snapshot, tail};
 use crate::engine::{LogRow, Newest, Reads, SETTINGS, ScopeId};
 use crate::error::shorten;
 use crate::{ErrorKind, Result, Verification};
@@ -75,12 +75,7 @@ impl Audit {
         let mut version = 0;
         reads.log(&mut |row| {
             self.found.changes += 1;
-            let sound = if row.operation.has_value() {
-                codec::unpack(row, MAX_STORED_BYTES).map(drop)
-            } else {
-                codec::verify(row)
-            };
-            if self.note(sound)?.is_none() {
+            if self.note(past::value(reads, row))?.is_none() {
                 return Ok(());
             }
             if row.version < version {

@@ -1,9 +1,10 @@
 //! Stored bytes: how a value's text becomes the bytes of a log row and back, and the check that covers the row.
-//! No other module knows them.
+//! No other module but `delta`, a part of it, knows them.
 
-use crate::engine::LogRow;
+use super::delta::{self, Base, DELTA, Rows};
+use crate::engine::{LogRow, ScopeId};
 use crate::harness::sabotaged;
-use crate::{Document, Error, Origin, Result};
+use crate::{Document, Entry, Error, Origin, Result};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -12,7 +13,9 @@ use zstd::bulk::{Compressor, Decompressor};
 /// The value's text as it is.
 const PLAIN: i64 = 0;
 /// The value's text as one zstd frame (RFC 8878) that tells its content's size.
-const ZSTD: i64 = 1;
+pub(super) const ZSTD: i64 = 1;
+/// Both of it, of a value that is stored as its difference from another.
+const DELTA_ZSTD: i64 = DELTA | ZSTD;
 /// Shorter text is not worth compressing, in bytes.
 const COMPRESS_FROM: usize = 1024;
 /// Fast: the next level saves little more and takes twice as long.
@@ -24,10 +27,11 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
 }
 
-/// One zstd frame, unless there is no memory for it.
-fn compress(text: &[u8]) -> Option<Vec<u8>> {
+/// One zstd frame, where that saves an eighth at least and there is memory for it.
+pub(super) fn compress(text: &[u8]) -> Option<Vec<u8>> {
     // Nothing while the thread ends: then the text is stored as it is.
-    COMPRESSOR.try_with(|context| context.borrow_mut().as_mut()?.compress(text).ok()).ok().flatten()
+    let frame = COMPRESSOR.try_with(|context| context.borrow_mut().as_mut()?.compress(text).ok()).ok().flatten();
+    frame.filter(|frame| frame.len() + text.len() / 8 < text.len())
 }
 
 /// The content of a frame, at most `size` bytes.
@@ -44,20 +48,29 @@ pub(crate) struct Packed {
     pub(crate) flags: i64,
     /// Nothing where the document's own text is stored.
     bytes: Option<Vec<u8>>,
+    /// The row that has the rest of the value.
+    pub(crate) base: Option<Box<Base>>,
 }
 
 impl Packed {
-    /// Packs a value, compressed where that is wanted and saves an eighth at least.
+    /// Packs a value as a whole, compressed where that is wanted and saves enough.
     pub(crate) fn new(document: &Document, wanted: bool) -> Self {
         let text = document.text().as_bytes();
-        if wanted
-            && text.len() >= COMPRESS_FROM
-            && let Some(bytes) = compress(text)
-            && bytes.len() + text.len() / 8 < text.len()
-        {
-            return Self { flags: ZSTD, bytes: Some(bytes) };
+        let frame = (wanted && text.len() >= COMPRESS_FROM).then(|| compress(text)).flatten();
+        Self { flags: if frame.is_some() { ZSTD } else { PLAIN }, bytes: frame, base: None }
+    }
+
+    /// Packs the next value of a key, as its difference from an earlier one where that is wanted and saves enough.
+    pub(crate) fn next(document: &Document, wanted: bool, scope: ScopeId, before: Option<&Entry>) -> Self {
+        let delta = before.filter(|_| wanted && delta::is_worth_it(document.text())).and_then(|before| {
+            // A key may have got its value in another scope.
+            let base = before.base().filter(|base| base.scope == scope)?;
+            delta::pack(document.text().as_bytes(), before.document().text().as_bytes(), base)
+        });
+        match delta {
+            Some((flags, bytes, base)) => Self { flags, bytes: Some(bytes), base: Some(base) },
+            None => Self::new(document, wanted),
         }
-        Self { flags: PLAIN, bytes: None }
     }
 
     /// The bytes to store for `document`, from which this was made.
@@ -103,25 +116,49 @@ pub(crate) fn seal(row: LogRow<'_>) -> LogRow<'_> {
     LogRow { check: check(&row), ..row }
 }
 
-/// The value of a row, after its check.
+/// The value of a row, after its check, and what the next value of its key may be stored as a difference from. `rows` finds the
+/// row from which this one differs.
 ///
 /// # Errors
 /// `Corrupt` names the row.
-pub(crate) fn unpack(row: &LogRow<'_>, max_bytes: usize) -> Result<Document> {
-    verify(row)?;
-    let damaged = |why: &str| Error::corrupt(format!("log row {}: {why}; restore from a backup", row.seq));
-    let text = match row.flags {
-        PLAIN => Cow::Borrowed(row.value),
-        ZSTD => {
-            // The frame's own word for its size is not trusted beyond what any value may have.
-            let size = zstd::zstd_safe::get_frame_content_size(row.value).ok().flatten();
-            let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= max_bytes);
-            let size = size.ok_or_else(|| damaged("its compressed value is larger than any value may be"))?;
-            Cow::Owned(decompress(row.value, size).ok_or_else(|| damaged("its value does not decompress"))?)
-        }
-        _ => return Err(damaged("its encoding is unknown")),
+pub(crate) fn unpack(row: &LogRow<'_>, rows: Rows<'_>, max_bytes: usize) -> Result<(Document, Option<Box<Base>>)> {
+    let (text, base) = if matches!(row.flags, DELTA | DELTA_ZSTD) {
+        verify(row)?;
+        let (text, base) = delta::unpack(row, rows, max_bytes)?;
+        (text, Some(base))
+    } else {
+        let text = unpack_whole(row, max_bytes)?.into_owned();
+        let base = Base::of(row, text.len());
+        (text, base)
     };
-    String::from_utf8(text.into_owned()).map(Document::trusted).map_err(|_| damaged("its value is not text"))
+    let text = String::from_utf8(text).map_err(|_| damaged(row, "its value is not text"))?;
+    Ok((Document::trusted(text), base))
+}
+
+/// The text of a row that stores it whole, after its check.
+pub(super) fn unpack_whole<'r>(row: &LogRow<'r>, max_bytes: usize) -> Result<Cow<'r, [u8]>> {
+    verify(row)?;
+    match row.flags {
+        PLAIN | ZSTD => inflate(row, row.value, max_bytes),
+        DELTA | DELTA_ZSTD => Err(damaged(row, "it is itself stored as a difference")),
+        _ => Err(damaged(row, "its encoding is unknown")),
+    }
+}
+
+/// Bytes of a row as they were before they were compressed, if they were.
+pub(super) fn inflate<'r>(row: &LogRow<'_>, bytes: &'r [u8], max_bytes: usize) -> Result<Cow<'r, [u8]>> {
+    if row.flags & ZSTD == 0 {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    // The frame's own word for its size is not trusted beyond what any value may have.
+    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
+    let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= max_bytes);
+    let size = size.ok_or_else(|| damaged(row, "its compressed value is larger than any value may be"))?;
+    decompress(bytes, size).map(Cow::Owned).ok_or_else(|| damaged(row, "its value does not decompress"))
+}
+
+pub(super) fn damaged(row: &LogRow<'_>, why: &str) -> Error {
+    Error::corrupt(format!("log row {}: {why}; restore from a backup", row.seq))
 }
 
 /// Compares a row with its check.
@@ -198,7 +235,8 @@ mod tests {
         let bomb = zstd::bulk::compress(&vec![b' '; 1 << 20], LEVEL).unwrap();
         let row = LogRow { flags: ZSTD, ..row("key", &bomb) };
         let row = LogRow { check: check(&row), ..row };
-        assert!(unpack(&row, 1 << 16).is_err());
-        assert!(unpack(&row, 1 << 20).is_ok());
+        let nobody: Rows<'_> = &|_, _| Ok(false);
+        assert!(unpack(&row, nobody, 1 << 16).is_err());
+        assert!(unpack(&row, nobody, 1 << 20).is_ok());
     }
 }

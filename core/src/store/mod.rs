@@ -5,6 +5,7 @@ mod audit;
 pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
+pub(crate) mod delta;
 mod group;
 pub(crate) mod lane;
 pub(crate) mod past;
@@ -16,6 +17,7 @@ mod sweep;
 pub(crate) mod tail;
 
 use self::cache::Cache;
+use self::codec::Packed;
 use self::commit::Commits;
 use self::lane::{Job, Lane};
 use self::pulse::Pulse;
@@ -350,9 +352,13 @@ impl Store {
         Ok(names)
     }
 
-    /// A set of `document`, ready to be submitted.
-    pub(crate) fn set_action(&self, document: Document, life: Life) -> Action {
-        Action::set(document, self.config.enable_compression, life)
+    /// A set of `document`, ready to be submitted: packed by the caller's thread rather than by the writer.
+    pub(crate) fn set_action(&self, scope: ScopeId, key: &str, document: Document, life: Life) -> Action {
+        let compress = self.config.enable_compression;
+        // What the cache has may be old; the row that it tells of stays what it is.
+        let before = (compress && delta::is_worth_it(document.text())).then(|| self.cache.get(scope, key).ok());
+        let packed = Packed::next(&document, compress, scope, before.flatten().flatten().as_deref());
+        Action::Set { document, packed, life }
     }
 
     /// The planted bug `lost-increment`.
@@ -364,7 +370,7 @@ impl Store {
                 let current = self.entry(*scope, Key::parse(key)?)?;
                 let document =
                     update.apply(current.as_ref().map(|entry| entry.document()), self.config.max_value_bytes)?;
-                *action = self.set_action(document, Life::Keep);
+                *action = self.set_action(*scope, key, document, Life::Keep);
             }
         }
         Ok(())

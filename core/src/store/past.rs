@@ -136,16 +136,17 @@ pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<
     }
     let mut value = None;
     let is_there = reads.row(seq, &mut |row| {
-        value = self::value(row)?.map(|document| Value { document, expires_ms: row.expires_ms });
+        value = self::value(reads, row)?.map(|document| Value { document, expires_ms: row.expires_ms });
         Ok(())
     })?;
     if is_there { Ok(value) } else { Err(missing(seq, key)) }
 }
 
 /// The value of a row, after its check; none where the key is gone.
-pub(crate) fn value(row: &LogRow<'_>) -> Result<Option<Document>> {
+pub(crate) fn value(reads: &dyn Reads, row: &LogRow<'_>) -> Result<Option<Document>> {
     if row.operation.has_value() {
-        return codec::unpack(row, MAX_STORED_BYTES).map(Some);
+        let (document, _) = codec::unpack(row, &|seq, look| reads.base(seq, look), MAX_STORED_BYTES)?;
+        return Ok(Some(document));
     }
     codec::verify(row).map(|()| None)
 }
@@ -187,7 +188,7 @@ impl Store {
                     revisions.push(Revision {
                         version: row.version.cast_unsigned(),
                         operation: row.operation,
-                        value: value(row)?,
+                        value: value(reads, row)?,
                         time_ms: row.time_ms,
                         origin: codec::origin(row),
                     });

@@ -144,7 +144,8 @@ impl Change {
 }
 
 impl Action {
-    /// A set, packed by the caller's thread rather than by the writer.
+    /// A set of a value of which nothing earlier is known.
+    #[cfg(models)]
     pub(crate) fn set(document: Document, compress: bool, life: Life) -> Self {
         let packed = Packed::new(&document, compress);
         Self::Set { document, packed, life }

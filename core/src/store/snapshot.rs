@@ -23,10 +23,10 @@ pub(crate) fn range(scope: ScopeId, pattern: &Pattern) -> Range {
 }
 
 /// The entry that a log row holds.
-pub(crate) fn decode(row: &LogRow<'_>, created_ms: Option<i64>, max_bytes: usize) -> Result<Entry> {
-    let document = codec::unpack(row, max_bytes)?;
+pub(crate) fn decode(reads: &dyn Reads, row: &LogRow<'_>, created_ms: Option<i64>, max_bytes: usize) -> Result<Entry> {
+    let (document, base) = codec::unpack(row, &|seq, look| reads.base(seq, look), max_bytes)?;
     let created_ms = created_ms.unwrap_or(row.time_ms);
-    Ok(Entry::new(document, row.seq, row.version, created_ms, row.time_ms, row.expires_ms))
+    Ok(Entry::new(document, row.seq, row.version, created_ms, row.time_ms, row.expires_ms).with_base(base))
 }
 
 /// A row that must be the one of `key`.
@@ -47,7 +47,7 @@ pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: u
     let newest = reads.current(scope, key, &mut |row| {
         check_key(row, scope, key)?;
         if row.operation.has_value() {
-            found = Some(decode(row, None, max_bytes)?);
+            found = Some(decode(reads, row, None, max_bytes)?);
             return Ok(());
         }
         codec::verify(row)
@@ -64,7 +64,7 @@ pub(crate) fn entry(reads: &dyn Reads, newest: Newest, scope: ScopeId, key: &str
     let mut found = None;
     reads.row(newest.seq, &mut |row| {
         check_key(row, scope, key)?;
-        found = Some(decode(row, newest.created_ms, max_bytes)?);
+        found = Some(decode(reads, row, newest.created_ms, max_bytes)?);
         Ok(())
     })?;
     found.ok_or_else(|| disagreement(key, newest))
@@ -113,7 +113,7 @@ pub(crate) fn entry_at(
             check_key(row, scope, key)?;
             prev = row.prev;
             if row.operation.has_value() && row.seq <= at.seq {
-                found = Some(decode(row, newest.created_ms, max_bytes)?);
+                found = Some(decode(reads, row, newest.created_ms, max_bytes)?);
                 return Ok(());
             }
             same_life &= row.operation.has_value();

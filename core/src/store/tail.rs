@@ -187,7 +187,7 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
 
 /// A row of the log as a change, with the value that it replaced.
 fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
-    let value = past::value(row)?;
+    let value = past::value(reads, row)?;
     let (mut old, mut is_there) = (None, row.prev == 0);
     if !is_there {
         let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
@@ -195,7 +195,7 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
             if !sabotaged("wrong-old") {
                 snapshot::check_key(before, row.scope, row.key)?;
             }
-            old = past::value(before)?;
+            old = past::value(reads, before)?;
             Ok(())
         })?;
     }

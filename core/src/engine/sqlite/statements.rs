@@ -18,6 +18,11 @@ const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.exp
 /// One row of the log.
 const ROW: &str = "SELECT NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log WHERE seq = ?1";
+/// The same under another name: a statement that is running is no longer at hand, and would be prepared anew.
+const BASE: &str = "SELECT NULL, NULL, NULL, NULL, \
+     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log AS base WHERE seq = ?1";
+/// Whether a row is there. Its value, which may be large, is not touched.
+const HAS: &str = "SELECT 1 FROM log WHERE seq = ?1 AND row_check = ?2";
 /// Every row of the log.
 const LOG: &str = "SELECT NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
@@ -100,6 +105,15 @@ impl View<'_> {
             .map(Option::unwrap_or_default)
             .map_err(|e| from_sqlite("reading the log's end", e))
     }
+
+    fn one_row(&self, sql: &str, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, sql)?;
+        let mut rows = statement.query([seq]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(false) };
+        on_row(&log_row(row)?)?;
+        Ok(true)
+    }
 }
 
 impl Reads for View<'_> {
@@ -131,12 +145,15 @@ impl Reads for View<'_> {
     }
 
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
-        let failed = |e| from_sqlite("reading the log", e);
-        let mut statement = prepare(self.0, ROW)?;
-        let mut rows = statement.query([seq]).map_err(failed)?;
-        let Some(row) = rows.next().map_err(failed)? else { return Ok(false) };
-        on_row(&log_row(row)?)?;
-        Ok(true)
+        self.one_row(ROW, seq, on_row)
+    }
+
+    fn base(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
+        self.one_row(BASE, seq, on_row)
+    }
+
+    fn has(&self, seq: i64, check: i64) -> Result<bool> {
+        prepare(self.0, HAS)?.exists([seq, check]).map_err(|e| from_sqlite("reading the log", e))
     }
 
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
