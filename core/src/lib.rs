@@ -56,6 +56,7 @@ mod manager;
 #[cfg(models)]
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
+mod merge;
 mod origin;
 mod retention;
 mod retry;
@@ -66,6 +67,7 @@ mod store;
 mod sync;
 mod transaction;
 mod ttl;
+mod usage;
 pub mod value;
 mod verify;
 mod watch;
@@ -84,6 +86,7 @@ pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 #[cfg(feature = "tokio")]
 pub use manager::{PersistentStateManager, ScopedState, StateManager, StateTransaction, TransactionId};
+pub use merge::{MergeConflict, Merged, Resolution};
 pub use origin::Origin;
 pub use retention::RetentionPolicy;
 pub use retry::Retry;
@@ -91,6 +94,7 @@ pub use scope::Scope;
 pub use state::State;
 pub use transaction::Transaction;
 pub use ttl::{SetOptions, Ttl};
+pub use usage::{Cleanup, Usage};
 pub use value::{Document, IntoDocument, Number};
 pub use verify::Verification;
 pub use watch::{NamedWatch, Waiter, Watch, WatchOptions};

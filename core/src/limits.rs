@@ -60,5 +60,11 @@ pub const REASON_BYTES: usize = 4096;
 pub const TTL: std::time::Duration = std::time::Duration::from_secs(1_000 * 365 * 86_400);
 /// Keys whose time has run out that are taken away in one commit.
 pub const SWEEP_ROWS: usize = 256;
+/// Changes that are trimmed in one commit.
+pub const TRIM_ROWS: usize = 512;
+/// Changes that are looked at in one snapshot for what is to be trimmed.
+pub const TRIM_LOOK: usize = 2_048;
+/// Changes of this process after which the past is trimmed before its time has come.
+pub const TRIM_AFTER: usize = 8_192;
 /// Changes that `history` answers unless told otherwise.
 pub const HISTORY: usize = 100;

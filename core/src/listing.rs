@@ -6,6 +6,7 @@ use crate::key::Pattern;
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::snapshot::{AsOf, Page};
+use crate::transaction::too_old;
 use crate::{Entry, Result, limits};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -206,10 +207,15 @@ impl<T: Fetch> Pager<T> {
         // Who reads on is likely to read to the end.
         self.rows = limits::LONG_PAGE;
         let at = AsOf { seq: at.seq, clock_ms: self.listed.clock_ms.unwrap_or_else(|| store.clock_ms()) };
-        let page = T::page(store, &self.range, &self.pattern, at, rows)?;
-        if let Some(soonest) = &self.listed.soonest {
-            soonest.note(page.expires_ms);
-        }
+        let page = T::page(store, &self.range, &self.pattern, at, rows);
+        let page = match &self.listed.soonest {
+            None => page?,
+            Some(soonest) => {
+                let page = page.map_err(too_old)?;
+                soonest.note(page.expires_ms);
+                page
+            }
+        };
         self.done = page.last;
         let reach = page.rows.last().filter(|_| !page.last).map(|(key, _)| key.clone());
         let own = self.own_writes_up_to(reach.as_deref());

@@ -27,6 +27,8 @@ pub struct RetentionPolicy {
     pub max_versions: usize,
     /// How many bytes of stored values of the past a scope keeps; the oldest go first. `None` sets no bound.
     pub max_bytes: Option<u64>,
+    /// Trim also what a named watch has still to tell, which then fails with `NotFound`.
+    pub trim_watched: bool,
     /// How often the past is trimmed at least; after many changes it is trimmed earlier.
     #[serde(with = "seconds")]
     pub cleanup_interval: Duration,
@@ -38,6 +40,7 @@ impl Default for RetentionPolicy {
             max_age: Some(Duration::from_secs(30 * 86_400)),
             max_versions: 100,
             max_bytes: None,
+            trim_watched: false,
             cleanup_interval: Duration::from_secs(60),
         }
     }
@@ -47,11 +50,6 @@ impl RetentionPolicy {
     /// Keeps everything for ever.
     pub fn keep_all() -> Self {
         Self { max_age: None, max_versions: usize::MAX, max_bytes: None, ..Self::default() }
-    }
-
-    /// Whether nothing is ever trimmed.
-    pub(crate) fn keeps_all(&self) -> bool {
-        self.max_age.is_none() && self.max_versions == usize::MAX && self.max_bytes.is_none()
     }
 
     /// Refuses a policy that could not be kept.

@@ -412,7 +412,7 @@ pub(crate) fn unexpected(applied: &Applied) -> Error {
         Applied::Deleted(_) => "a deletion",
         Applied::Cleared(_) => "a clearing",
         Applied::Touched(_) => "a touch",
-        Applied::Swept(_) => "a sweep",
+        Applied::Swept(_) | Applied::Trimmed(_) => "a sweep",
         Applied::Reverted(_) | Applied::Undone { .. } => "something taken back",
     };
     Error::corrupt(format!("the writer answered with {what}, which was not asked for"))

@@ -8,7 +8,7 @@ use crate::scope::{Budget, Scope};
 use crate::store::apply::version_conflict;
 use crate::store::request::{Action, Change, Life, Reliance, Request};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
+use crate::{Document, Entry, Error, ErrorKind, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -99,7 +99,7 @@ impl Transaction {
             return Ok(own.clone());
         }
         let store = self.scope.store()?;
-        let found = store.entry_at(id, key, store.as_of(work.snapshot))?;
+        let found = store.entry_at(id, key, store.as_of(work.snapshot)).map_err(too_old)?;
         work.soonest.note(found.as_ref().and_then(|entry| entry.expires_ms()));
         work.keys.insert((id, key.as_str().into()));
         Ok(found)
@@ -429,6 +429,31 @@ impl Transaction {
         Ok(())
     }
 
+    /// The same transaction seen from another scope of the same opening.
+    pub(crate) fn on(&self, scope: &Scope) -> Self {
+        Self { scope: scope.clone(), work: Arc::clone(&self.work) }
+    }
+
+    /// The scope that it is seen from.
+    pub(crate) fn seen_from(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The newest commit when it began.
+    pub(crate) fn snapshot(&self) -> Result<Head> {
+        Ok(self.work()?.snapshot)
+    }
+
+    /// From now on the transaction relies on every key of its scope.
+    pub(crate) fn rely_on_all(&self) -> Result<()> {
+        self.list(&Select::default()).map(drop)
+    }
+
+    /// Sets a key, or deletes it, when the transaction commits.
+    pub(crate) fn put(&self, key: &str, document: Option<Document>, life: Life) -> Result<()> {
+        self.write(&mut *self.work()?, Key::parse(key)?, document, life).map(drop)
+    }
+
     /// Whether it is of the same opening as a scope.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_of(&self, scope: &Scope) -> bool {
@@ -459,6 +484,14 @@ impl Transaction {
     pub fn max_value_bytes(&self) -> usize {
         self.scope.max_value_bytes()
     }
+}
+
+/// What a transaction needs is not kept any more: it can only begin anew.
+pub(crate) fn too_old(error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    Error::new(ErrorKind::Conflict, format!("the transaction began too long ago: {}; run it again", error.message()))
 }
 
 impl Work {

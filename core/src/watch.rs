@@ -159,7 +159,7 @@ impl Scope {
 
 impl Watch {
     fn new(scope: &Scope, pattern: Pattern, name: Option<String>, start: Head) -> Self {
-        let watched = Watched { scope: scope.id(), pattern, since: start.seq };
+        let watched = Watched { scope: scope.id(), pattern };
         let state = State { read: start, done: start, saved: start, ..State::default() };
         let session = Arc::clone(scope.session());
         Self(Arc::new(Stream { session, watched, name, fetching: Mutex::new(()), state: Mutex::new(state) }))

@@ -95,6 +95,8 @@ pub(crate) struct Newest {
     pub(crate) created_ms: Option<i64>,
     /// When its time runs out, if ever.
     pub(crate) expires_ms: Option<i64>,
+    /// Rows that it has in the log, as far as they were counted.
+    pub(crate) versions: i64,
 }
 
 impl Newest {
@@ -107,6 +109,44 @@ impl Newest {
 /// Whether a time to expire has come.
 pub(crate) fn is_over(expires_ms: Option<i64>, clock_ms: i64) -> bool {
     expires_ms.is_some_and(|at| at <= clock_ms)
+}
+
+/// A row of the log without what it holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outline<'a> {
+    pub(crate) seq: i64,
+    pub(crate) time_ms: i64,
+    pub(crate) scope: ScopeId,
+    pub(crate) key: &'a str,
+    pub(crate) prev: i64,
+    pub(crate) operation: Operation,
+}
+
+/// What is not in the log of a scope any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Trimmed {
+    /// How many changes.
+    pub(crate) changes: i64,
+    /// The newest of them.
+    pub(crate) seq: i64,
+    /// The newest of those whose keys are not known any more.
+    pub(crate) gone: i64,
+}
+
+/// From which scope a scope was forked, and at which row of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fork {
+    pub(crate) scope: ScopeId,
+    pub(crate) at: i64,
+}
+
+/// What a scope takes, in bytes of stored values and in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Taken {
+    pub(crate) keys: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) past_bytes: u64,
+    pub(crate) changes: u64,
 }
 
 /// A run of keys of one scope, in byte order or against it.
@@ -174,6 +214,18 @@ pub(crate) trait Reads {
     fn tail(&self, seq: i64, each: &mut dyn FnMut(ScopeId, &str) -> ControlFlow<()>) -> Result<()>;
     /// The changes after `seq`, with the rows of those that are wanted, until `each` has enough.
     fn changes(&self, seq: i64, wanted: &dyn Fn(ScopeId, &str) -> bool, each: OnChange<'_>) -> Result<()>;
+    /// The changes after `seq` without what they hold, until `each` has enough.
+    fn outlines(&self, seq: i64, each: &mut dyn FnMut(Outline<'_>) -> ControlFlow<()>) -> Result<()>;
+    /// The changes of a scope that are not the newest of their keys, the oldest first, each with the bytes of its value.
+    fn past(&self, scope: ScopeId, each: &mut dyn FnMut(i64, &str, u64)) -> Result<()>;
+    /// What is not in the log of a scope any more.
+    fn trimmed(&self, scope: ScopeId) -> Result<Trimmed>;
+    /// What a scope takes at a time.
+    fn taken(&self, scope: ScopeId, clock_ms: i64) -> Result<Taken>;
+    /// From what a scope was forked, if it was.
+    fn forked(&self, scope: ScopeId) -> Result<Option<Fork>>;
+    /// The scopes that were forked from a scope, each with the row at which it was.
+    fn forks(&self, scope: ScopeId) -> Result<Vec<Fork>>;
     /// The newest change that is not after `seq`; nothing before the first.
     fn at_or_before(&self, seq: i64) -> Result<Option<Head>>;
     /// The named watches of a scope, sorted by their names.
@@ -204,12 +256,20 @@ pub(crate) trait Writes {
     fn last_ms(&self) -> i64;
     /// Whether the disk is so full that it must be left to deletions.
     fn is_short_of_space(&self) -> bool;
-    /// Appends a row to the log and makes it the newest of its key; `replaced` says whether the key has an entry.
-    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()>;
+    /// Appends a row to the log and makes it the newest of its key, which has had the entry `replaced` so far.
+    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()>;
+    /// Takes a row out of the log; says whether it was there.
+    fn trim(&mut self, seq: i64) -> Result<bool>;
+    /// Notes how many rows a key has left; one that has none is not known any more.
+    fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()>;
+    /// Notes what is not in the log of a scope any more, beside what is noted already.
+    fn add_trimmed(&mut self, scope: ScopeId, trimmed: Trimmed) -> Result<()>;
     /// Keeps something for the store itself under a name.
     fn put_note(&mut self, name: &str, text: &str) -> Result<()>;
     /// Adds a scope below `parent`.
     fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId>;
+    /// Adds a scope below `parent` with all the keys that another has now.
+    fn fork_scope(&mut self, from: ScopeId, parent: ScopeId, name: &str) -> Result<ScopeId>;
     /// Makes a named watch of a scope, unless there is one.
     fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()>;
     /// Moves the named watch of a scope forward, never back; one that was removed stays so.

@@ -72,6 +72,7 @@ impl<'w> Apply<'w> {
                 Change::Revert { scope, pattern, to } => Applied::Reverted(self.revert(scope, &pattern, to)?),
                 Change::Undo(deeds) => self.undo(*deeds)?,
                 Change::Sweep => Applied::Swept(self.sweep()?),
+                Change::Trim(trim) => Applied::Trimmed(trim.apply(self.writes)?),
             });
         }
         Ok(Response { version: self.writes.head().version, applied })
@@ -230,7 +231,7 @@ impl<'w> Apply<'w> {
         let expires_ms = self.expires_ms(scope, life, newest.filter(|newest| newest.live))?;
         let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, operation, newest) };
         let row = codec::seal(LogRow { expires_ms, flags: packed.flags, value: packed.bytes(&document), ..row });
-        self.writes.append(&row, created_ms, newest.is_some())?;
+        self.writes.append(&row, created_ms, newest)?;
         let (seq, time_ms) = (row.seq, row.time_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
         let base = base.or_else(|| Base::of(&row, document.text().len()));
@@ -260,7 +261,7 @@ impl<'w> Apply<'w> {
         let origin = self.origin.clone().filter(|_| operation == Operation::Delete);
         let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, operation, Some(newest)) };
         let row = codec::seal(row);
-        self.writes.append(&row, None, true)?;
+        self.writes.append(&row, None, Some(newest))?;
         self.published.push((scope, key, None));
         Ok(())
     }
@@ -313,7 +314,7 @@ impl<'w> Apply<'w> {
         let (undone, refused) = deeds.verdict();
         let (mut keys, mut budget) = (0, Budget::default());
         for ((scope, key), before) in undone {
-            let wanted = past::value_of(self.reads(), before, &key)?;
+            let wanted = past::value_of(self.reads(), before, scope, &key)?;
             keys += u64::from(self.restore(scope, key, wanted, &mut budget)?);
         }
         Ok(Applied::Undone { keys, refused })

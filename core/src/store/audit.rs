@@ -1,10 +1,10 @@
 //! Looking at everything once: every change against its check and the one before it, every key against its newest change.
 
-use super::{Store, past, snapshot, tail};
-use crate::engine::{LogRow, Newest, Reads, SETTINGS, ScopeId};
+use super::{Store, codec, past, snapshot, tail};
+use crate::engine::{LogRow, Newest, Reads, SETTINGS, ScopeId, Trimmed};
 use crate::error::shorten;
-use crate::{ErrorKind, Result, Verification};
-use std::collections::HashSet;
+use crate::{Error, ErrorKind, Result, Verification};
+use std::collections::{HashMap, HashSet};
 
 /// More problems than this say no more than these.
 const MOST_PROBLEMS: usize = 100;
@@ -36,6 +36,11 @@ struct Audit {
     /// For every row of the log, by its distance from the first: no later one of its key has been seen.
     newest: Vec<bool>,
     first: i64,
+    trimmed: HashMap<ScopeId, Trimmed>,
+    /// Rows from which others differ.
+    bases: HashSet<i64>,
+    /// Rows that are the newest of a key in a fork.
+    kept_for_forks: HashSet<i64>,
 }
 
 impl Audit {
@@ -67,6 +72,9 @@ impl Audit {
                 self.problem(format!("scope {id} lies in scope {parent}, which does not exist"));
             }
         }
+        for scope in &self.scopes {
+            self.trimmed.insert(*scope, reads.trimmed(*scope)?);
+        }
         self.found.scopes = self.scopes.iter().filter(|scope| **scope != SETTINGS).count() as u64;
         Ok(())
     }
@@ -85,8 +93,18 @@ impl Audit {
             if !self.scopes.contains(&row.scope) {
                 self.problem(format!("log row {} is of scope {}, which does not exist", row.seq, row.scope));
             }
+            if let Some(base) = codec::base_of(row) {
+                // It may have been left alone for that when what came after it was trimmed.
+                self.bases.insert(base);
+            }
             self.follow(reads, row)
         })?;
+        let trimmed: i64 = self.trimmed.values().map(|trimmed| trimmed.changes).sum();
+        let known = self.found.changes.cast_signed() + trimmed;
+        let newest = reads.head()?.seq;
+        if known != newest {
+            self.problem(format!("{newest} changes were made, but {known} are in the log or were trimmed"));
+        }
         self.found.version = version.cast_unsigned();
         Ok(())
     }
@@ -107,12 +125,19 @@ impl Audit {
     /// The row takes the place of the one before it of its key.
     fn follow(&mut self, reads: &dyn Reads, row: &LogRow<'_>) -> Result<()> {
         if row.prev != 0 {
-            let mut same_key = false;
-            reads.row(row.prev, &mut |before| {
-                same_key = before.scope == row.scope && before.key == row.key;
+            let (mut is_own, mut is_forked) = (false, false);
+            let is_there = reads.base(row.prev, &mut |before| {
+                is_own = before.scope == row.scope && before.key == row.key;
+                is_forked = !is_own
+                    && before.key == row.key
+                    && snapshot::belongs(reads, row.scope, before.scope, before.seq)?;
                 Ok(())
             })?;
-            if !same_key || !self.take(row.prev) {
+            if is_forked {
+                self.kept_for_forks.insert(row.prev);
+            }
+            let is_trimmed = !is_there && snapshot::is_trimmed(reads, row.scope, row.prev)?;
+            if !is_trimmed && !is_forked && !(is_own && self.take(row.prev)) {
                 self.problem(format!("log row {} does not follow the change before it of its key", row.seq));
             }
         }
@@ -138,13 +163,19 @@ impl Audit {
     fn keys(&mut self, reads: &dyn Reads) -> Result<()> {
         reads.all_entries(&mut |scope, key, newest, row| {
             self.found.keys += u64::from(newest.live && scope != SETTINGS);
+            let is_forked = row.map_or(Ok(false), |row| {
+                Ok::<_, Error>(row.scope != scope && snapshot::belongs(reads, scope, row.scope, row.seq)?)
+            })?;
             let fits = row.is_some_and(|row| {
-                row.scope == scope
+                (row.scope == scope || is_forked)
                     && row.key == key
                     && row.operation.has_value() == newest.live
                     && row.expires_ms == newest.expires_ms
             });
-            if !fits || !self.take(newest.seq) {
+            if is_forked {
+                self.kept_for_forks.insert(newest.seq);
+            }
+            if !fits || !(is_forked || self.take(newest.seq)) {
                 self.problem(format!("key {} of scope {scope} does not fit log row {}", shorten(key), newest.seq));
                 return Ok(());
             }
@@ -154,6 +185,7 @@ impl Audit {
             .zip(&self.newest)
             .filter(|(_, newest)| **newest)
             .map(|(seq, _)| seq)
+            .filter(|seq| !self.bases.contains(seq) && !self.kept_for_forks.contains(seq))
             .take(MOST_PROBLEMS)
             .collect();
         for seq in forgotten {
@@ -164,7 +196,8 @@ impl Audit {
 
     fn birth(&mut self, reads: &dyn Reads, key: &str, newest: Newest, row: Option<&LogRow<'_>>) -> Result<()> {
         let Some(row) = row.filter(|_| newest.live) else { return Ok(()) };
-        let born_ms = snapshot::birth(reads, newest.seq)?;
+        // The time is not known any more where what came first was trimmed.
+        let Some(born_ms) = snapshot::birth(reads, newest.seq)? else { return Ok(()) };
         if newest.created_ms.unwrap_or(row.time_ms) != born_ms {
             self.problem(format!("key {} does not have the time at which it was made", shorten(key)));
         }

@@ -145,6 +145,11 @@ pub(super) fn unpack_whole<'r>(row: &LogRow<'r>, max_bytes: usize) -> Result<Cow
     }
 }
 
+/// The row from which a row differs, where its value is stored as a difference.
+pub(crate) fn base_of(row: &LogRow<'_>) -> Option<i64> {
+    if matches!(row.flags, DELTA | DELTA_ZSTD) { delta::base_of(row) } else { None }
+}
+
 /// Bytes of a row as they were before they were compressed, if they were.
 pub(super) fn inflate<'r>(row: &LogRow<'_>, bytes: &'r [u8], max_bytes: usize) -> Result<Cow<'r, [u8]>> {
     if row.flags & ZSTD == 0 {

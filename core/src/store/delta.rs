@@ -224,6 +224,11 @@ pub(super) fn unpack(row: &LogRow<'_>, rows: Rows<'_>, max_bytes: usize) -> Resu
     found.ok_or_else(|| damaged(&format!("log row {}, from which it differs, is missing", header.seq)))
 }
 
+/// The row from which a row that is a difference differs.
+pub(super) fn base_of(row: &LogRow<'_>) -> Option<i64> {
+    Header::read(row.value).map(|(header, _)| header.seq)
+}
+
 impl Header {
     fn apply(
         self,
@@ -386,7 +391,7 @@ mod tests {
             (LogRow { scope: 2, ..whole }, "of another key"),
             (LogRow { flags: DELTA, ..whole }, "itself stored as a difference"),
             (LogRow { flags: 16, ..whole }, "encoding is unknown"),
-            (LogRow { operation: Operation::Delete, ..whole }, "a deletion with a value"),
+            (LogRow { operation: Operation::Delete, ..whole }, "takes a key away and has a value"),
             (LogRow { operation: Operation::Delete, value: b"", ..whole }, "shares more"),
         ] {
             let base = codec::seal(base);

@@ -110,7 +110,7 @@ impl Store {
         });
         match committed {
             Ok(stamp) => {
-                self.expect_expiry(&published);
+                self.tell_sweeper(&published);
                 if published.iter().all(|(scope, ..)| *scope != SETTINGS) {
                     self.settings_stay(start, end);
                 }
@@ -128,10 +128,12 @@ impl Store {
     }
 
     /// Tells the sweeper of what was committed.
-    fn expect_expiry(&self, published: &[Published]) {
+    fn tell_sweeper(&self, published: &[Published]) {
+        let Some(store) = self.me.get() else { return };
         let times = published.iter().filter_map(|(_, _, entry)| entry.as_ref()?.expires_ms());
-        if let (Some(soonest), Some(store)) = (times.min(), self.me.get()) {
-            self.sweeper.expect(store, Some(soonest));
+        self.sweeper.expect(store, times.min());
+        if !published.is_empty() {
+            self.sweeper.count(store, published.len());
         }
     }
 

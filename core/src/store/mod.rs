@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
 pub(crate) mod delta;
+mod forking;
 mod group;
 pub(crate) mod lane;
 pub(crate) mod past;
@@ -15,6 +16,7 @@ pub(crate) mod settings;
 pub(crate) mod snapshot;
 mod sweep;
 pub(crate) mod tail;
+mod trim;
 
 use self::cache::Cache;
 use self::codec::Packed;
@@ -239,7 +241,7 @@ impl Store {
         self.engine.snapshot(&mut |reads| {
             found = match reads.newest(scope, key)? {
                 Some(newest) => snapshot::entry_at(reads, newest, scope, key, at, MAX_STORED_BYTES)?.map(Arc::new),
-                None => None,
+                None => snapshot::check_reach(reads, scope, at).map(|()| None)?,
             };
             Ok(())
         })?;

@@ -3,10 +3,9 @@
 use super::snapshot::{self, AsOf};
 use super::{MAX_STORED_BYTES, Store, codec};
 use crate::engine::{Head, LogRow, Reads, ScopeId};
-use crate::error::shorten;
 use crate::history::{Moment, Revision};
 use crate::key::{Key, Pattern};
-use crate::{Document, Error, Result};
+use crate::{Document, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -90,6 +89,17 @@ pub(crate) struct Value {
     pub(crate) expires_ms: Option<i64>,
 }
 
+/// A scope, and what it was forked from, each with the row up to which its log is that of the scope.
+fn lineage(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i64)>> {
+    let (mut found, mut last) = (vec![(scope, i64::MAX)], scope);
+    let mut until = i64::MAX;
+    while let Some(fork) = reads.forked(last)? {
+        (last, until) = (fork.scope, until.min(fork.at));
+        found.push((last, until));
+    }
+    Ok(found)
+}
+
 /// The keys that may not be at one moment what they were at an earlier one.
 pub(crate) fn changed(
     reads: &dyn Reads,
@@ -99,7 +109,9 @@ pub(crate) fn changed(
     to: AsOf,
 ) -> Result<BTreeSet<Box<str>>> {
     let mut keys = BTreeSet::new();
-    let wanted = |found, key: &str| found == scope && pattern.matches(key);
+    let lineage = lineage(reads, scope)?;
+    let is_of_scope = |found, seq| lineage.iter().any(|(scope, until)| *scope == found && seq <= *until);
+    let wanted = |found, key: &str, seq| is_of_scope(found, seq) && pattern.matches(key);
     reads.changes(after.seq, &|_, _| true, &mut |at, row| {
         if at.seq > to.seq {
             return Ok(ControlFlow::Break(()));
@@ -107,14 +119,14 @@ pub(crate) fn changed(
         let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
         // Damage may have made it look like one of another scope.
         codec::verify(row)?;
-        if wanted(row.scope, row.key) && !keys.contains(row.key) {
+        if wanted(row.scope, row.key, row.seq) && !keys.contains(row.key) {
             keys.insert(row.key.into());
         }
         Ok(ControlFlow::Continue(()))
     })?;
     // Of those no row tells yet.
     reads.overdue(to.clock_ms, &mut |found, key, newest| {
-        if wanted(found, key) && newest.is_alive(after.clock_ms) {
+        if found == scope && pattern.matches(key) && newest.is_alive(after.clock_ms) {
             keys.insert(key.into());
         }
         ControlFlow::Continue(())
@@ -124,13 +136,15 @@ pub(crate) fn changed(
 
 /// The value of a key at a moment; none where it was not there.
 pub(crate) fn value_at(reads: &dyn Reads, scope: ScopeId, key: &str, at: AsOf) -> Result<Option<Value>> {
-    let Some(newest) = reads.newest(scope, key)? else { return Ok(None) };
+    let Some(newest) = reads.newest(scope, key)? else {
+        return snapshot::check_reach(reads, scope, at).map(|()| None);
+    };
     let entry = snapshot::entry_at(reads, newest, scope, key, at, MAX_STORED_BYTES)?;
     Ok(entry.map(|entry| Value { expires_ms: entry.expires_ms(), document: entry.into_document() }))
 }
 
 /// The value that a row of the log gave its key; none where it took it away, and before the first row.
-pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<Value>> {
+pub(crate) fn value_of(reads: &dyn Reads, seq: i64, scope: ScopeId, key: &str) -> Result<Option<Value>> {
     if seq == 0 {
         return Ok(None);
     }
@@ -139,7 +153,7 @@ pub(crate) fn value_of(reads: &dyn Reads, seq: i64, key: &str) -> Result<Option<
         value = self::value(reads, row)?.map(|document| Value { document, expires_ms: row.expires_ms });
         Ok(())
     })?;
-    if is_there { Ok(value) } else { Err(missing(seq, key)) }
+    if is_there { Ok(value) } else { Err(snapshot::missing(reads, scope, key, seq)) }
 }
 
 /// The value of a row, after its check; none where the key is gone.
@@ -149,10 +163,6 @@ pub(crate) fn value(reads: &dyn Reads, row: &LogRow<'_>) -> Result<Option<Docume
         return Ok(Some(document));
     }
     codec::verify(row).map(|()| None)
-}
-
-fn missing(seq: i64, key: &str) -> Error {
-    Error::corrupt(format!("log row {seq}, an older value of key {}, is missing; restore from a backup", shorten(key)))
 }
 
 impl Store {
@@ -175,7 +185,7 @@ impl Store {
         Ok((head, then_ms.min(self.clock_ms())))
     }
 
-    /// What has happened to a key, the newest first, at most so much.
+    /// What has happened to a key, the newest first, at most so much, as far as it is kept.
     pub(crate) fn revisions(&self, scope: ScopeId, key: Key<'_>, most: usize) -> Result<Vec<Revision>> {
         let key = key.as_str();
         let mut revisions = Vec::new();
@@ -184,7 +194,7 @@ impl Store {
             while seq != 0 && revisions.len() < most {
                 let mut prev = 0;
                 let is_there = reads.row(seq, &mut |row| {
-                    snapshot::check_key(row, scope, key)?;
+                    snapshot::check_key(reads, row, scope, key)?;
                     revisions.push(Revision {
                         version: row.version.cast_unsigned(),
                         operation: row.operation,
@@ -196,7 +206,8 @@ impl Store {
                     Ok(())
                 })?;
                 if !is_there {
-                    return Err(missing(seq, key));
+                    let why = snapshot::missing(reads, scope, key, seq);
+                    return if why.kind() == ErrorKind::NotFound { Ok(()) } else { Err(why) };
                 }
                 seq = prev;
             }

@@ -3,6 +3,7 @@
 use super::codec::Packed;
 use super::past::{Deeds, Place};
 use super::snapshot::AsOf;
+use super::trim::Trim;
 use crate::engine::{Head, ScopeId};
 use crate::key::Pattern;
 use crate::value::Update;
@@ -31,6 +32,8 @@ pub(crate) enum Change {
     Undo(Box<Deeds>),
     /// Takes away keys whose time has run out, some of them.
     Sweep,
+    /// Takes changes of the past out of the log.
+    Trim(Box<Trim>),
 }
 
 /// What happens to one key.
@@ -92,6 +95,8 @@ pub(crate) enum Applied {
     Touched(bool),
     /// How many keys were taken away, whose time had run out.
     Swept(u64),
+    /// How many changes are not in the log any more.
+    Trimmed(u64),
     /// How many keys were changed.
     Reverted(u64),
     /// How many keys were changed, and which were not, since others have changed them.
@@ -119,7 +124,9 @@ impl Request {
                 Some(Change::One { scope: *scope, key: key.clone(), action: Action::Delete, if_version: *if_version })
             }
             Change::Clear { scope, pattern } => Some(Change::Clear { scope: *scope, pattern: pattern.clone() }),
-            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) | Change::Sweep => None,
+            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) | Change::Sweep | Change::Trim(_) => {
+                None
+            }
         };
         if self.relies_on.is_some() {
             return None;
@@ -138,7 +145,9 @@ impl Change {
     fn footprint(&self) -> usize {
         match self {
             Self::One { key, action, .. } => size_of::<Self>() + key.len() + action.footprint(),
-            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) | Self::Sweep => size_of::<Self>(),
+            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) | Self::Sweep | Self::Trim(_) => {
+                size_of::<Self>()
+            }
         }
     }
 }

@@ -86,6 +86,11 @@ impl Settings {
         Ok(self.nearest(reads, scope, |setting| setting.ttl_ms)?.filter(|ttl_ms| *ttl_ms > 0))
     }
 
+    /// Every policy that was set.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &RetentionPolicy> + Clone {
+        self.0.values().filter_map(|setting| setting.retention.as_ref())
+    }
+
     /// How much of the past is kept for a scope, if that was set.
     pub(crate) fn retention(&self, reads: &dyn Reads, scope: ScopeId) -> Result<Option<RetentionPolicy>> {
         self.nearest(reads, scope, |setting| setting.retention.clone())
@@ -110,26 +115,31 @@ impl Store {
         }
     }
 
-    /// Asks what is set now.
-    fn ask_settings<T>(&self, ask: impl Fn(&Settings, &dyn Reads) -> Result<T>) -> Result<T> {
-        let mut answer = Err(Error::closed("the store"));
+    /// Looks at one state of the database and what is set in it.
+    pub(crate) fn with_settings(&self, mut look: impl FnMut(&dyn Reads, &Settings) -> Result<()>) -> Result<()> {
         self.engine.snapshot(&mut |reads| {
             let settings = self.settings(reads, reads.head()?)?;
-            answer = ask(&settings, reads);
-            Ok(())
-        })?;
-        answer
+            look(reads, &settings)
+        })
     }
 
     /// How long keys of a scope live unless told otherwise.
     pub(crate) fn default_ttl(&self, scope: ScopeId) -> Result<Ttl> {
-        let millis = self.ask_settings(|settings, reads| settings.default_ttl(reads, scope))?;
+        let mut millis = None;
+        self.with_settings(|reads, settings| {
+            millis = settings.default_ttl(reads, scope)?;
+            Ok(())
+        })?;
         Ok(millis.map_or(Ttl::Never, |millis| Ttl::After(Duration::from_millis(millis.cast_unsigned()))))
     }
 
     /// How much of the past is kept for a scope.
     pub(crate) fn retention(&self, scope: ScopeId) -> Result<RetentionPolicy> {
-        let set = self.ask_settings(|settings, reads| settings.retention(reads, scope))?;
+        let mut set = None;
+        self.with_settings(|reads, settings| {
+            set = settings.retention(reads, scope)?;
+            Ok(())
+        })?;
         Ok(set.unwrap_or_else(|| self.config.retention.clone()))
     }
 }

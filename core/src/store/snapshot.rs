@@ -4,7 +4,7 @@ use super::codec;
 use crate::engine::{LogRow, Newest, Range, Reads, ScopeId, is_over};
 use crate::error::shorten;
 use crate::key::Pattern;
-use crate::{Entry, Error, Result};
+use crate::{Entry, Error, ErrorKind, Result};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -29,9 +29,59 @@ pub(crate) fn decode(reads: &dyn Reads, row: &LogRow<'_>, created_ms: Option<i64
     Ok(Entry::new(document, row.seq, row.version, created_ms, row.time_ms, row.expires_ms).with_base(base))
 }
 
+/// Whether a row can be one of a scope: it is its own, or of what the scope was forked from, from before that.
+pub(crate) fn belongs(reads: &dyn Reads, scope: ScopeId, found: ScopeId, seq: i64) -> Result<bool> {
+    let mut scope = scope;
+    while scope != found {
+        match reads.forked(scope)?.filter(|fork| seq <= fork.at) {
+            Some(fork) => scope = fork.scope,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// The error for a row of a key's past that is not in the log: it was trimmed, or it is lost.
+pub(crate) fn missing(reads: &dyn Reads, scope: ScopeId, key: &str, seq: i64) -> Error {
+    match is_trimmed(reads, scope, seq) {
+        Ok(true) => Error::new(
+            ErrorKind::NotFound,
+            format!("what key {} was then is not kept any more; see its retention policy", shorten(key)),
+        ),
+        Ok(false) => Error::corrupt(format!(
+            "log row {seq}, an older value of key {}, is missing; restore from a backup",
+            shorten(key)
+        )),
+        Err(error) => error,
+    }
+}
+
+/// Whether rows up to that one have been trimmed.
+pub(crate) fn is_trimmed(reads: &dyn Reads, scope: ScopeId, seq: i64) -> Result<bool> {
+    let mut next = Some(scope);
+    while let Some(scope) = next {
+        if reads.trimmed(scope)?.seq >= seq {
+            return Ok(true);
+        }
+        next = reads.forked(scope)?.map(|fork| fork.scope);
+    }
+    Ok(false)
+}
+
+/// Refuses a moment of which it is not known any more what keys there were.
+pub(crate) fn check_reach(reads: &dyn Reads, scope: ScopeId, at: AsOf) -> Result<()> {
+    if reads.trimmed(scope)?.gone > at.seq {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "what was deleted since that moment is not kept any more; see the scope's retention policy",
+        ));
+    }
+    Ok(())
+}
+
 /// A row that must be the one of `key`.
-pub(crate) fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<()> {
-    if row.key != key || row.scope != scope {
+pub(crate) fn check_key(reads: &dyn Reads, row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<()> {
+    if row.key != key || row.scope != scope && !belongs(reads, scope, row.scope, row.seq)? {
         return Err(Error::corrupt(format!(
             "the entry of key {} points at log row {}, which is of another key; restore from a backup",
             shorten(key),
@@ -45,7 +95,7 @@ pub(crate) fn check_key(row: &LogRow<'_>, scope: ScopeId, key: &str) -> Result<(
 pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: usize) -> Result<Option<Entry>> {
     let mut found = None;
     let newest = reads.current(scope, key, &mut |row| {
-        check_key(row, scope, key)?;
+        check_key(reads, row, scope, key)?;
         if row.operation.has_value() {
             found = Some(decode(reads, row, None, max_bytes)?);
             return Ok(());
@@ -63,7 +113,7 @@ pub(crate) fn current(reads: &dyn Reads, scope: ScopeId, key: &str, max_bytes: u
 pub(crate) fn entry(reads: &dyn Reads, newest: Newest, scope: ScopeId, key: &str, max_bytes: usize) -> Result<Entry> {
     let mut found = None;
     reads.row(newest.seq, &mut |row| {
-        check_key(row, scope, key)?;
+        check_key(reads, row, scope, key)?;
         found = Some(decode(reads, row, newest.created_ms, max_bytes)?);
         Ok(())
     })?;
@@ -110,7 +160,7 @@ pub(crate) fn entry_at(
     loop {
         let (mut prev, mut found) = (0, None);
         let there = reads.row(seq, &mut |row| {
-            check_key(row, scope, key)?;
+            check_key(reads, row, scope, key)?;
             prev = row.prev;
             if row.operation.has_value() && row.seq <= at.seq {
                 found = Some(decode(reads, row, newest.created_ms, max_bytes)?);
@@ -120,15 +170,15 @@ pub(crate) fn entry_at(
             codec::verify(row)
         })?;
         if !there {
-            // Nothing trims the log, so this is no reason to start again from the present.
-            return Err(Error::corrupt(format!(
-                "log row {seq}, an older value of key {}, is missing; restore from a backup",
-                shorten(key)
-            )));
+            return Err(missing(reads, scope, key, seq));
         }
         if seq <= at.seq || prev == 0 {
             return match found.and_then(alive) {
-                Some(entry) if !same_life => Ok(Some(entry.with_created(Some(birth(reads, seq)?)))),
+                Some(entry) if !same_life => {
+                    let born_ms = birth(reads, seq)?;
+                    let own_ms = entry.updated_ms();
+                    Ok(Some(entry.with_created(born_ms.or(Some(own_ms)))))
+                }
                 found => Ok(found),
             };
         }
@@ -137,19 +187,20 @@ pub(crate) fn entry_at(
 }
 
 /// When the key of a row came into being: the time of the oldest row before which there is none, or one that took the key away.
-pub(crate) fn birth(reads: &dyn Reads, mut seq: i64) -> Result<i64> {
+/// Nothing where that is not in the log any more.
+pub(crate) fn birth(reads: &dyn Reads, mut seq: i64) -> Result<Option<i64>> {
     let mut born_ms = 0;
     loop {
         let mut prev = 0;
-        reads.row(seq, &mut |row| {
+        let is_there = reads.row(seq, &mut |row| {
             if row.operation.has_value() {
                 born_ms = row.time_ms;
                 prev = row.prev;
             }
             Ok(())
         })?;
-        if prev == 0 {
-            return Ok(born_ms);
+        if !is_there || prev == 0 {
+            return Ok(is_there.then_some(born_ms));
         }
         seq = prev;
     }
@@ -218,6 +269,7 @@ type Look<'f, T> = &'f mut dyn FnMut(&str, Newest) -> Result<Option<(T, usize, O
 
 /// Walks a range until the page is full.
 fn page<T>(reads: &dyn Reads, range: &Range, pattern: &Pattern, extent: Extent, look: Look<'_, T>) -> Result<Page<T>> {
+    check_reach(reads, range.scope, extent.at)?;
     let (mut rows, mut bytes, mut last, mut soonest) = (Vec::new(), 0, true, None);
     reads.entries(range, &mut |key, newest| {
         if rows.len() >= extent.rows || bytes >= extent.bytes {

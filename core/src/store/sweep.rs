@@ -1,16 +1,19 @@
-//! The sweeper: a thread that takes away keys whose time has run out, soon after it has, so that watches and the history learn of it.
-//! Reads do not depend on it.
+//! The sweeper: a thread that takes away keys whose time has run out, soon after it has, so that watches and the history learn of
+//! it, and trims the past. Reads do not depend on it.
 
 use super::request::{Applied, Change, Request};
 use super::{Store, lane};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Result, harness, limits};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two batches, so that writers come first.
-const BREATH: Duration = Duration::from_millis(1);
+pub(super) const BREATH: Duration = Duration::from_millis(1);
+/// Trimming after many changes, at most this often.
+const TRIM_EVERY: Duration = Duration::from_millis(200);
 /// After something failed, such as on a full disk.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -19,6 +22,15 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub(crate) struct Sweeper {
     inner: Mutex<Inner>,
     moved: Condvar,
+    /// Changes that this process has made since the past was last trimmed.
+    changes: AtomicUsize,
+}
+
+/// What the sweeper has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Sweep,
+    Trim,
 }
 
 #[derive(Default)]
@@ -26,6 +38,8 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     /// When the next key expires, as far as this process knows.
     due_ms: Option<i64>,
+    /// When the past was last trimmed.
+    trimmed: Option<Instant>,
     stopped: bool,
 }
 
@@ -42,12 +56,20 @@ impl Sweeper {
             return;
         }
         inner.due_ms = Some(time_ms);
-        if inner.thread.is_none() && !harness::one_thread() {
-            let of = Weak::clone(store);
-            // Without a thread keys expire all the same, and whoever writes them next tells of it.
-            inner.thread = lane::start("llmspell-sweep", move || watch(&of)).ok();
-        }
+        inner.start(store);
         self.moved.notify_one();
+    }
+
+    /// Counts changes of this process.
+    pub(crate) fn count(&self, store: &Weak<Store>, changes: usize) {
+        let before = self.changes.fetch_add(changes, Ordering::Relaxed);
+        if before == 0 || before < limits::TRIM_AFTER && before + changes >= limits::TRIM_AFTER {
+            let mut inner = self.lock();
+            if !inner.stopped {
+                inner.start(store);
+                self.moved.notify_one();
+            }
+        }
     }
 
     /// Ends the thread.
@@ -65,24 +87,44 @@ impl Sweeper {
         }
     }
 
-    /// Waits until something is due; says whether the store goes on.
-    fn wait(&self, store: &Store, at_least: Duration) -> bool {
+    /// Waits for something to do; nothing when the store is closed.
+    fn wait(&self, store: &Store, at_least: Duration) -> Option<Task> {
         let start = Instant::now();
+        let interval = store.config().retention.cleanup_interval;
         let mut inner = self.lock();
         loop {
             if inner.stopped {
-                return false;
+                return None;
             }
-            // Other processes set keys, too.
-            let interval = store.config().retention.cleanup_interval;
-            let due = inner.due_ms.map_or(interval, |due_ms| {
-                Duration::from_millis(u64::try_from(due_ms - store.clock_ms()).unwrap_or(0)).min(interval)
-            });
-            let Some(left) = due.max(at_least).checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
+            let trimmed = *inner.trimmed.get_or_insert(start);
+            let mut trim_in = interval.saturating_sub(trimmed.elapsed());
+            if self.changes.load(Ordering::Relaxed) >= limits::TRIM_AFTER {
+                trim_in = TRIM_EVERY.saturating_sub(trimmed.elapsed()).min(trim_in);
+            }
+            let sweep_in = inner
+                .due_ms
+                .map(|due_ms| Duration::from_millis(u64::try_from(due_ms - store.clock_ms()).unwrap_or(0)));
+            let left = sweep_in.unwrap_or(trim_in).min(trim_in).max(at_least.saturating_sub(start.elapsed()));
+            if !left.is_zero() {
+                inner = self.moved.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            } else if sweep_in.is_some_and(|left| left.is_zero()) {
                 inner.due_ms = None;
-                return true;
-            };
-            inner = self.moved.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+                return Some(Task::Sweep);
+            } else {
+                inner.trimmed = Some(Instant::now());
+                self.changes.store(0, Ordering::Relaxed);
+                return Some(Task::Trim);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn start(&mut self, store: &Weak<Store>) {
+        if self.thread.is_none() && !harness::one_thread() {
+            let of = Weak::clone(store);
+            // Without a thread keys expire all the same, and whoever writes them next tells of it.
+            self.thread = lane::start("llmspell-sweep", move || watch(&of)).ok();
         }
     }
 }
@@ -91,13 +133,10 @@ fn watch(store: &Weak<Store>) {
     let mut at_least = Duration::ZERO;
     loop {
         let Some(store) = store.upgrade() else { return };
-        if !store.sweeper.wait(&store, at_least) {
-            return;
-        }
-        at_least = match store.sweep() {
-            Ok(_) => BREATH,
-            Err(_) => AFTER_FAILURE,
-        };
+        let Some(task) = store.sweeper.wait(&store, at_least) else { return };
+        // Other processes set keys, too, so whoever trims also looks for those.
+        let done = store.sweep().and_then(|_| if task == Task::Trim { store.trim(false) } else { Ok(0) });
+        at_least = if done.is_ok() { BREATH } else { AFTER_FAILURE };
     }
 }
 

@@ -14,8 +14,6 @@ use std::ops::ControlFlow;
 pub(crate) struct Watched {
     pub(crate) scope: ScopeId,
     pub(crate) pattern: Pattern,
-    /// The newest row that was there when the watching began.
-    pub(crate) since: i64,
 }
 
 /// A part of the log's end.
@@ -35,6 +33,9 @@ impl Store {
     pub(crate) fn tail(&self, watched: &Watched, after: Head) -> Result<Tail> {
         let mut tail = Tail { changes: Vec::new(), reached: after, whole: None, is_end: true };
         self.engine.snapshot(&mut |reads| {
+            if reads.trimmed(watched.scope)?.gone > after.seq {
+                return Err(trimmed("a key that was deleted meanwhile"));
+            }
             let (mut looked_at, mut bytes) = (0, 0);
             let wanted = |scope, key: &str| scope == watched.scope && watched.pattern.matches(key);
             reads.changes(after.seq, &|_, _| true, &mut |at, row| {
@@ -58,7 +59,7 @@ impl Store {
                     return Ok(ControlFlow::Break(()));
                 }
                 if let Some(row) = row {
-                    let mut change = change(reads, row, watched.since)?;
+                    let mut change = change(reads, row)?;
                     change.ends_commit = sabotaged("commit-told-in-parts");
                     bytes += change.footprint();
                     tail.changes.push(change);
@@ -185,30 +186,33 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
     Ok(low)
 }
 
+/// A watch that has come too late.
+fn trimmed(what: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("{what} is not kept any more; read the keys again, watch from now on, and see the scope's retention policy"),
+    )
+}
+
 /// A row of the log as a change, with the value that it replaced.
-fn change(reads: &dyn Reads, row: &LogRow<'_>, since: i64) -> Result<Change> {
+fn change(reads: &dyn Reads, row: &LogRow<'_>) -> Result<Change> {
     let value = past::value(reads, row)?;
     let (mut old, mut is_there) = (None, row.prev == 0);
     if !is_there {
         let before = if sabotaged("wrong-old") { row.seq - 1 } else { row.prev };
         is_there = reads.row(before, &mut |before| {
             if !sabotaged("wrong-old") {
-                snapshot::check_key(before, row.scope, row.key)?;
+                snapshot::check_key(reads, before, row.scope, row.key)?;
             }
             old = past::value(reads, before)?;
             Ok(())
         })?;
     }
-    if !is_there && row.prev > since {
-        // The watch should have told of that one.
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "a change of key {} between versions that are watched is not in the log any more; read the keys again and watch \
-                 from now on",
-                shorten(row.key)
-            ),
-        ));
+    if !is_there {
+        return Err(match snapshot::is_trimmed(reads, row.scope, row.prev)? {
+            true => trimmed(&format!("what key {} was before", shorten(row.key))),
+            false => snapshot::missing(reads, row.scope, row.key, row.prev),
+        });
     }
     Ok(Change {
         version: row.version.cast_unsigned(),

@@ -22,6 +22,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// change is the one that made the key; `expires_at`, when its time runs out, is that of the newest change. Times are milliseconds since the Unix epoch, UTC. `cursor` keeps the last change that a
 /// named watch is done with; it is no part of the log, or watching would make changes to watch. Scope 2 holds settings of scopes
 /// under their ids.
+///
+/// `versions` counts the rows of a key since its history was last trimmed to so many. `trimmed` counts the changes of a scope that
+/// are not in the log any more, and has the newest of them, and the newest whose key is not known any more. A scope that was
+/// forked from another at a row of the log has entries that point at that scope's rows, until it changes them.
 const TABLES: &str = "
     CREATE TABLE store (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -30,6 +34,8 @@ const TABLES: &str = "
         tenant_id INTEGER NOT NULL REFERENCES tenant (id),
         parent_id INTEGER NOT NULL,
         name TEXT NOT NULL,
+        forked_from INTEGER REFERENCES scope (id),
+        forked_at INTEGER,
         UNIQUE (parent_id, name, tenant_id)
     ) STRICT;
     CREATE TABLE log (
@@ -55,6 +61,7 @@ const TABLES: &str = "
         live INTEGER NOT NULL,
         created_at INTEGER,
         expires_at INTEGER,
+        versions INTEGER NOT NULL,
         PRIMARY KEY (scope_id, key)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE cursor (
@@ -64,6 +71,13 @@ const TABLES: &str = "
         version INTEGER NOT NULL,
         PRIMARY KEY (scope_id, name)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE trimmed (
+        scope_id INTEGER PRIMARY KEY,
+        changes INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        gone INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX scope_fork ON scope (forked_from) WHERE forked_from IS NOT NULL;
     INSERT INTO tenant (id, name) VALUES (1, '');
     INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, ''), (2, 1, 0, '__settings');
     CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL;

@@ -1,49 +1,81 @@
 //! Every SQL text that reads or writes data, by name; and the questions and changes that use them.
 
 use super::error::from_sqlite;
-use crate::engine::{Cursor, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Range, Reads, ScopeId, Writes};
+use crate::engine::{Cursor, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, Reads, ScopeId, Taken, Trimmed, Writes};
 use crate::{Error, Result};
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use std::ops::ControlFlow;
 
 /// The newest row of the log.
 const HEAD: &str = "SELECT seq, version, time FROM log ORDER BY seq DESC LIMIT 1";
 /// The newest change of a key.
-const NEWEST: &str = "SELECT seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key = ?2";
+const NEWEST: &str = "SELECT seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key = ?2";
 /// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
-const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, \
+const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason \
      FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
 /// One row of the log.
-const ROW: &str = "SELECT NULL, NULL, NULL, NULL, \
+const ROW: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log WHERE seq = ?1";
 /// The same under another name: a statement that is running is no longer at hand, and would be prepared anew.
-const BASE: &str = "SELECT NULL, NULL, NULL, NULL, \
+const BASE: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log AS base WHERE seq = ?1";
 /// Whether a row is there. Its value, which may be large, is not touched.
 const HAS: &str = "SELECT 1 FROM log WHERE seq = ?1 AND row_check = ?2";
 /// Every row of the log.
-const LOG: &str = "SELECT NULL, NULL, NULL, NULL, \
+const LOG: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
 /// Every key with the row of its newest change.
-const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, \
+const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
      entry.scope_id, entry.key \
      FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
 const ENTRIES: &str =
-    "SELECT key, seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
+    "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
 /// The same against byte order.
 const ENTRIES_REVERSE: &str =
-    "SELECT key, seq, live, created_at, expires_at FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+    "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
 /// Number of keys of a range that are there at a time.
 const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live \
      AND (expires_at IS NULL OR expires_at > ?4)";
 /// Keys whose time has run out. Of a key that is gone no time to expire is kept.
-const OVERDUE: &str = "SELECT scope_id, key, seq, live, created_at, expires_at FROM entry WHERE expires_at <= ?1 ORDER BY expires_at";
+const OVERDUE: &str = "SELECT scope_id, key, seq, live, created_at, expires_at, versions FROM entry WHERE expires_at <= ?1 ORDER BY expires_at";
 /// The earliest time at which one does.
 const NEXT_EXPIRY: &str = "SELECT min(expires_at) FROM entry WHERE expires_at IS NOT NULL";
+/// Rows after another without what they hold.
+const OUTLINES: &str = "SELECT seq, time, scope_id, key, prev, operation FROM log WHERE seq > ?1 ORDER BY seq";
+/// Rows of a scope that are not the newest of their keys.
+const PAST: &str = "SELECT log.seq, log.key, coalesce(octet_length(log.value), 0) FROM log \
+     LEFT JOIN entry ON entry.scope_id = log.scope_id AND entry.key = log.key \
+     WHERE log.scope_id = ?1 AND entry.seq IS NOT log.seq ORDER BY log.seq";
+/// What is not in the log of a scope any more.
+const TRIMMED: &str = "SELECT changes, seq, gone FROM trimmed WHERE scope_id = ?1";
+/// Notes more of it.
+const ADD_TRIMMED: &str = "INSERT INTO trimmed (scope_id, changes, seq, gone) VALUES (?1, ?2, ?3, ?4) \
+     ON CONFLICT (scope_id) DO UPDATE SET changes = changes + excluded.changes, seq = max(seq, excluded.seq), \
+     gone = max(gone, excluded.gone)";
+/// Takes a row out of the log.
+const TRIM: &str = "DELETE FROM log WHERE seq = ?1";
+/// How many rows of a key are left.
+const SET_VERSIONS: &str = "UPDATE entry SET versions = ?3 WHERE scope_id = ?1 AND key = ?2";
+/// Of a key that is gone nothing is left.
+const DROP_ENTRY: &str = "DELETE FROM entry WHERE scope_id = ?1 AND key = ?2 AND NOT live";
+/// What the rows of a scope's log take: those that keys have now, and the others.
+const TAKEN: &str = "SELECT entry.seq IS log.seq AND entry.live AND (entry.expires_at IS NULL OR entry.expires_at > ?2), \
+     count(*), coalesce(sum(octet_length(log.value)), 0) FROM log \
+     LEFT JOIN entry ON entry.scope_id = log.scope_id AND entry.key = log.key WHERE log.scope_id = ?1 GROUP BY 1";
+/// From what a scope was forked.
+const FORKED: &str = "SELECT forked_from, forked_at FROM scope WHERE id = ?1 AND forked_from IS NOT NULL";
+/// What was forked from a scope.
+const FORKS: &str = "SELECT id, forked_at FROM scope WHERE forked_from = ?1";
+/// Adds a child scope that is a fork.
+const FORK_SCOPE: &str = "INSERT INTO scope (tenant_id, parent_id, name, forked_from, forked_at) \
+     SELECT tenant_id, id, ?2, ?3, ?4 FROM scope WHERE id = ?1";
+/// Gives it the keys that the other scope has, those that are gone included.
+const FORK_ENTRIES: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) \
+     SELECT ?1, key, seq, live, created_at, expires_at, 1 FROM entry WHERE scope_id = ?2 ORDER BY key";
 /// Something that the store keeps for itself.
 const NOTE: &str = "SELECT value FROM store WHERE name = ?1";
 /// Keeps it.
@@ -51,7 +83,7 @@ const PUT_NOTE: &str = "INSERT INTO store (name, value) VALUES (?1, ?2) ON CONFL
 /// Keys changed after a row.
 const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
 /// Every change after a row.
-const CHANGES: &str = "SELECT NULL, NULL, NULL, NULL, \
+const CHANGES: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log \
      WHERE seq > ?1 ORDER BY seq";
 /// The newest change up to a row.
@@ -72,10 +104,10 @@ const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operat
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 /// The first change of a key.
 const ADD_ENTRY: &str =
-    "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)";
 /// A further change of a key.
 const MOVE_ENTRY: &str =
-    "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6 WHERE scope_id = ?1 AND key = ?2";
+    "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6, versions = ?7 WHERE scope_id = ?1 AND key = ?2";
 /// Names of child scopes.
 const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
 /// Every scope.
@@ -134,7 +166,7 @@ impl Reads for View<'_> {
         let mut rows = statement.query(params![scope, key]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         let newest = newest(row, 0).map_err(failed)?;
-        if row.get_ref(4).map_err(failed)? == ValueRef::Null {
+        if row.get_ref(5).map_err(failed)? == ValueRef::Null {
             return Err(Error::corrupt(format!(
                 "the log row {} of a key is missing; restore from a backup",
                 newest.seq
@@ -218,14 +250,86 @@ impl Reads for View<'_> {
         let mut statement = prepare(self.0, CHANGES)?;
         let mut rows = statement.query([seq]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let at = head(row, 4).map_err(failed)?;
+            let at = head(row, 5).map_err(failed)?;
             // The value of a row is not touched before it is known that it is wanted: it may be large.
-            let change = if wanted(row.get(7).map_err(failed)?, text(row, 8)?) { Some(log_row(row)?) } else { None };
+            let change = if wanted(row.get(8).map_err(failed)?, text(row, 9)?) { Some(log_row(row)?) } else { None };
             if each(at, change.as_ref())?.is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn outlines(&self, seq: i64, each: &mut dyn FnMut(Outline<'_>) -> ControlFlow<()>) -> Result<()> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, OUTLINES)?;
+        let mut rows = statement.query([seq]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let int = |column| row.get::<_, i64>(column).map_err(failed);
+            let outline = Outline {
+                seq: int(0)?,
+                time_ms: int(1)?,
+                scope: int(2)?,
+                key: text(row, 3)?,
+                prev: int(4)?,
+                operation: operation(int(0)?, int(5)?)?,
+            };
+            if each(outline).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn past(&self, scope: ScopeId, each: &mut dyn FnMut(i64, &str, u64)) -> Result<()> {
+        let failed = |e| from_sqlite("reading the log", e);
+        let mut statement = prepare(self.0, PAST)?;
+        let mut rows = statement.query([scope]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            each(row.get(0).map_err(failed)?, text(row, 1)?, row.get::<_, i64>(2).map_err(failed)?.cast_unsigned());
+        }
+        Ok(())
+    }
+
+    fn trimmed(&self, scope: ScopeId) -> Result<Trimmed> {
+        prepare(self.0, TRIMMED)?
+            .query_row([scope], |row| Ok(Trimmed { changes: row.get(0)?, seq: row.get(1)?, gone: row.get(2)? }))
+            .optional()
+            .map(Option::unwrap_or_default)
+            .map_err(|e| from_sqlite("reading what was trimmed", e))
+    }
+
+    fn taken(&self, scope: ScopeId, clock_ms: i64) -> Result<Taken> {
+        let failed = |e| from_sqlite("measuring a scope", e);
+        let mut statement = prepare(self.0, TAKEN)?;
+        let mut rows = statement.query([scope, clock_ms]).map_err(failed)?;
+        let mut taken = Taken::default();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (count, bytes) = (row.get::<_, i64>(1).map_err(failed)?, row.get::<_, i64>(2).map_err(failed)?);
+            taken.changes += count.cast_unsigned();
+            if row.get::<_, Option<bool>>(0).map_err(failed)?.unwrap_or(false) {
+                taken.live_bytes = bytes.cast_unsigned();
+            } else {
+                taken.past_bytes = bytes.cast_unsigned();
+            }
+        }
+        let all = Range { scope, from: String::new(), to: None, reverse: false };
+        taken.keys = self.count(&all, clock_ms)?;
+        Ok(taken)
+    }
+
+    fn forked(&self, scope: ScopeId) -> Result<Option<Fork>> {
+        prepare(self.0, FORKED)?
+            .query_row([scope], |row| Ok(Fork { scope: row.get(0)?, at: row.get(1)? }))
+            .optional()
+            .map_err(|e| from_sqlite("finding what a scope was forked from", e))
+    }
+
+    fn forks(&self, scope: ScopeId) -> Result<Vec<Fork>> {
+        prepare(self.0, FORKS)?
+            .query_map([scope], |row| Ok(Fork { scope: row.get(0)?, at: row.get(1)? }))
+            .and_then(Iterator::collect)
+            .map_err(|e| from_sqlite("finding forks of a scope", e))
     }
 
     fn at_or_before(&self, seq: i64) -> Result<Option<Head>> {
@@ -285,11 +389,11 @@ impl Reads for View<'_> {
         let mut statement = prepare(self.0, ALL_ENTRIES)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let change = match row.get_ref(4).map_err(failed)? {
+            let change = match row.get_ref(5).map_err(failed)? {
                 ValueRef::Null => None,
                 _ => Some(log_row(row)?),
             };
-            on_entry(row.get(18).map_err(failed)?, text(row, 19)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+            on_entry(row.get(19).map_err(failed)?, text(row, 20)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
         }
         Ok(())
     }
@@ -315,7 +419,13 @@ fn head(row: &Row<'_>, first: usize) -> rusqlite::Result<Head> {
 }
 
 fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
-    Ok(Newest { seq: row.get(first)?, live: row.get(first + 1)?, created_ms: row.get(first + 2)?, expires_ms: row.get(first + 3)? })
+    Ok(Newest {
+        seq: row.get(first)?,
+        live: row.get(first + 1)?,
+        created_ms: row.get(first + 2)?,
+        expires_ms: row.get(first + 3)?,
+        versions: row.get(first + 4)?,
+    })
 }
 
 fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
@@ -324,40 +434,42 @@ fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
         .map_err(|e| from_sqlite("reading a key's text", e))
 }
 
-/// The columns from the fifth on, as `CURRENT` and `ROW` name them.
+fn operation(seq: i64, number: i64) -> Result<Operation> {
+    Operation::from_number(number)
+        .ok_or_else(|| Error::corrupt(format!("log row {seq} has the unknown operation {number}")))
+}
+
+/// The columns from the sixth on, as `CURRENT` and `ROW` name them.
 fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
     let failed = |e| from_sqlite("reading a row of the log", e);
     let int = |column| row.get::<_, i64>(column).map_err(failed);
-    let value = match row.get_ref(14).map_err(failed)? {
+    let value = match row.get_ref(15).map_err(failed)? {
         ValueRef::Null => &[],
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
         _ => {
-            return Err(Error::corrupt(format!("the value of log row {} is a number; restore from a backup", int(4)?)));
+            return Err(Error::corrupt(format!("the value of log row {} is a number; restore from a backup", int(5)?)));
         }
     };
-    let operation = Operation::from_number(int(9)?);
-    let Some(operation) = operation else {
-        return Err(Error::corrupt(format!("log row {} has the unknown operation {}", int(4)?, int(9)?)));
-    };
+    let operation = operation(int(5)?, int(10)?)?;
     let mut origin = [None; 3];
-    for (part, column) in origin.iter_mut().zip(15..) {
+    for (part, column) in origin.iter_mut().zip(16..) {
         if row.get_ref(column).map_err(failed)? != ValueRef::Null {
             *part = Some(text(row, column)?);
         }
     }
     Ok(LogRow {
-        seq: int(4)?,
-        version: int(5)?,
-        time_ms: int(6)?,
-        scope: int(7)?,
-        key: text(row, 8)?,
+        seq: int(5)?,
+        version: int(6)?,
+        time_ms: int(7)?,
+        scope: int(8)?,
+        key: text(row, 9)?,
         operation,
-        prev: int(10)?,
-        expires_ms: row.get(11).map_err(failed)?,
-        flags: int(12)?,
+        prev: int(11)?,
+        expires_ms: row.get(12).map_err(failed)?,
+        flags: int(13)?,
         value,
         origin,
-        check: int(13)?,
+        check: int(14)?,
     })
 }
 
@@ -383,6 +495,12 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Makes a change that needs no row of the log; says how many rows it has changed.
+    fn change(&mut self, sql: &str, parameters: &[&dyn ToSql]) -> Result<usize> {
+        self.wrote = true;
+        prepare(self.view.0, sql)?.execute(parameters).map_err(|e| from_sqlite("writing", e))
+    }
+
     fn run(&mut self, sql: &str) -> Result<()> {
         prepare(self.view.0, sql)?.execute([]).map_err(|e| from_sqlite("writing", e))?;
         Ok(())
@@ -406,7 +524,7 @@ impl Writes for Change<'_> {
         self.short_of_space
     }
 
-    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: bool) -> Result<()> {
+    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()> {
         self.wrote = true;
         let failed = |e| from_sqlite("writing", e);
         let live = row.operation.has_value();
@@ -434,13 +552,48 @@ impl Writes for Change<'_> {
                 row.origin[2],
             ])
             .map_err(failed)?;
-        prepare(self.view.0, if replaced { MOVE_ENTRY } else { ADD_ENTRY })?
-            .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms])
-            .map_err(failed)?;
+        match replaced {
+            Some(replaced) => prepare(self.view.0, MOVE_ENTRY)?.execute(params![
+                row.scope,
+                row.key,
+                row.seq,
+                live,
+                created_ms,
+                row.expires_ms,
+                replaced.versions + 1
+            ]),
+            None => prepare(self.view.0, ADD_ENTRY)?
+                .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms]),
+        }
+        .map_err(failed)?;
         self.head = Head { seq: row.seq, version: row.version };
         self.last_ms = row.time_ms;
         self.last_check = Some(row.check);
         Ok(())
+    }
+
+    fn trim(&mut self, seq: i64) -> Result<bool> {
+        self.change(TRIM, params![seq]).map(|rows| rows > 0)
+    }
+
+    fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()> {
+        match versions {
+            0 => self.change(DROP_ENTRY, params![scope, key]),
+            versions => self.change(SET_VERSIONS, params![scope, key, versions]),
+        }
+        .map(drop)
+    }
+
+    fn add_trimmed(&mut self, scope: ScopeId, trimmed: Trimmed) -> Result<()> {
+        self.change(ADD_TRIMMED, params![scope, trimmed.changes, trimmed.seq, trimmed.gone]).map(drop)
+    }
+
+    fn fork_scope(&mut self, from: ScopeId, parent: ScopeId, name: &str) -> Result<ScopeId> {
+        let at = self.head.seq;
+        self.change(FORK_SCOPE, params![parent, name, from, at])?;
+        let scope = self.view.0.last_insert_rowid();
+        self.change(FORK_ENTRIES, params![scope, from])?;
+        Ok(scope)
     }
 
     fn put_note(&mut self, name: &str, text: &str) -> Result<()> {

@@ -1,0 +1,181 @@
+//! Forks of scopes, for those who try something, and merging back what has come of it.
+
+use crate::engine::ScopeId;
+use crate::key::ScopeName;
+use crate::retry::Retry;
+use crate::store::request::Life;
+use crate::{Document, Entry, Error, Result, Scope, Transaction, limits};
+use std::sync::Arc;
+
+/// A key that is another in a fork and in what it was forked from, and was neither when they parted.
+#[derive(Debug, Clone)]
+pub struct MergeConflict {
+    /// The names that lead to its scope, from the one that is merged into.
+    pub path: Vec<String>,
+    /// The key.
+    pub key: String,
+    /// Its value when they parted; `None` also where that is not kept any more.
+    pub base: Option<Document>,
+    /// Its value in the scope that is merged into; `None` where it is not there.
+    pub ours: Option<Document>,
+    /// Its value in the fork.
+    pub theirs: Option<Document>,
+}
+
+/// What becomes of a conflict.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resolution {
+    /// It is left as it is in the scope that is merged into.
+    Ours,
+    /// It becomes what it is in the fork.
+    Theirs,
+    /// It gets this value.
+    Value(Document),
+    /// It is deleted.
+    Delete,
+}
+
+/// What came of [`Scope::merge_from`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The version of the commit; of the newest one that was seen when there was nothing to change.
+    pub version: u64,
+    /// How many keys were changed.
+    pub keys: u64,
+    /// Keys that were left alone, since both sides have changed them: the names of the scopes that lead there, and the key.
+    pub conflicts: Vec<(Vec<String>, String)>,
+}
+
+/// Two scopes on their way to one.
+struct Pair {
+    ours: Transaction,
+    theirs: Transaction,
+    /// When they parted; nothing where only the fork has it.
+    parted: Option<i64>,
+    path: Vec<String>,
+}
+
+impl Scope {
+    /// Makes a copy of a child scope under another name, with all scopes inside it, their keys, and their history up to now; from
+    /// then on the two are independent. Values are shared until either side changes them, so a copy takes a small part of the space.
+    ///
+    /// What was set for the scope, its named watches and what is written meanwhile stay with the original.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such child; `Conflict` when there is one of the new name already; `Invalid` for a name that
+    /// breaks the rules.
+    pub fn fork(&self, scope: &str, name: &str) -> Result<Scope> {
+        self.store()?.fork_scope(self.id(), ScopeName::parse(scope)?, ScopeName::parse(name)?)?;
+        self.scope(name)
+    }
+
+    /// Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit. A key that both
+    /// have changed, to different values, is left alone and told.
+    ///
+    /// # Errors
+    /// `Invalid` when `fork` was not made from this scope; `QuotaExceeded` for more than one commit holds; `Conflict` after
+    /// [`limits::ATTEMPTS`] attempts.
+    pub fn merge_from(&self, fork: &Scope) -> Result<Merged> {
+        self.merge_with(fork, |_| Ok::<_, Error>(None))
+    }
+
+    /// [`Scope::merge_from`] with an answer to conflicts: `resolve` says what becomes of each, or nothing to leave it alone and
+    /// have it told. It runs again when another writer was faster; no lock is held meanwhile.
+    ///
+    /// # Errors
+    /// As [`Scope::merge_from`], and whatever `resolve` fails with; nothing is merged then.
+    pub fn merge_with<E: From<Error>>(
+        &self,
+        fork: &Scope,
+        mut resolve: impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
+    ) -> Result<Merged, E> {
+        if !Arc::ptr_eq(self.session(), fork.session()) {
+            return Err(Error::invalid("the fork is of another opening of a store; use a handle from the same one").into());
+        }
+        let mut retry = Retry::new(limits::ATTEMPTS);
+        loop {
+            let transaction = self.transaction()?;
+            let mut merged = Merged { version: 0, keys: 0, conflicts: Vec::new() };
+            self.merge_once(&transaction, fork, &mut merged, &mut resolve)?;
+            match transaction.commit() {
+                Err(error) => retry.after(error)?,
+                Ok(version) => return Ok(Merged { version, ..merged }),
+            }
+        }
+    }
+
+    fn merge_once<E: From<Error>>(
+        &self,
+        transaction: &Transaction,
+        fork: &Scope,
+        merged: &mut Merged,
+        resolve: &mut impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
+    ) -> Result<(), E> {
+        let store = self.store()?;
+        let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id()).map(|from| from.at);
+        if parted.is_none() {
+            return Err(Error::invalid("the scope to merge is no fork of this one").into());
+        }
+        let theirs = transaction.on(fork);
+        let mut open = vec![Pair { ours: transaction.clone(), theirs, parted, path: Vec::new() }];
+        while let Some(pair) = open.pop() {
+            // A key that is changed in the fork meanwhile belongs to the merge, too.
+            pair.theirs.rely_on_all()?;
+            let theirs = pair.theirs.seen_from();
+            for name in theirs.scopes()? {
+                let (ours, theirs) = (pair.ours.scope(&name)?, pair.theirs.scope(&name)?);
+                let from = store.forked(theirs.seen_from().id())?;
+                let parted = from.filter(|from| from.scope == ours.seen_from().id()).map(|from| from.at);
+                let path = pair.path.iter().cloned().chain([name]).collect();
+                open.push(Pair { ours, theirs, parted, path });
+            }
+            let base = pair.parted.map(|at| (pair.ours.seen_from().id(), at));
+            for key in store.changed_in(theirs.id(), pair.parted.unwrap_or(0), transaction.snapshot()?)? {
+                merged.keys += u64::from(pair.merge(&key, base, merged, resolve)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pair {
+    /// Merges one key; says whether it was changed.
+    fn merge<E: From<Error>>(
+        &self,
+        key: &str,
+        base: Option<(ScopeId, i64)>,
+        merged: &mut Merged,
+        resolve: &mut impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
+    ) -> Result<bool, E> {
+        let document = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.document().clone());
+        let text = |document: &Option<Document>| document.as_ref().map(|document| document.text().to_owned());
+        let found = self.theirs.entry(key)?;
+        let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
+        let store = self.ours.seen_from().store()?;
+        let base = base.map_or(Ok(None), |(scope, at)| store.document_at(scope, key, at))?;
+        if text(&ours) == text(&theirs) || text(&base) == text(&theirs) {
+            return Ok(false);
+        }
+        let resolution = if text(&base) == text(&ours) {
+            Resolution::Theirs
+        } else {
+            let conflict =
+                MergeConflict { path: self.path.clone(), key: key.into(), base, ours, theirs: theirs.clone() };
+            match resolve(&conflict)? {
+                Some(resolution) => resolution,
+                None => {
+                    merged.conflicts.push((conflict.path, conflict.key));
+                    return Ok(false);
+                }
+            }
+        };
+        let life = Life::Until(found.and_then(|entry| entry.expires_ms()));
+        match resolution {
+            Resolution::Ours => return Ok(false),
+            Resolution::Theirs => self.ours.put(key, theirs, life)?,
+            Resolution::Value(value) => self.ours.put(key, Some(value), Life::Keep)?,
+            Resolution::Delete => self.ours.put(key, None, Life::Default)?,
+        }
+        Ok(true)
+    }
+}

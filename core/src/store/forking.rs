@@ -1,0 +1,90 @@
+//! Scopes that start as copies of others.
+
+use super::past::value_at;
+use super::snapshot::AsOf;
+use super::{Store, limits};
+use crate::engine::{Fork, Head, ScopeId, Writes};
+use crate::key::ScopeName;
+use crate::{Document, Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+impl Store {
+    /// Makes a copy of a child scope, with the scopes inside it.
+    pub(crate) fn fork_scope(&self, parent: ScopeId, scope: ScopeName<'_>, name: ScopeName<'_>) -> Result<()> {
+        self.engine
+            .write(&mut |writes| {
+                let from = writes.reads().find_scope(parent, scope.as_str())?.ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, format!("there is no scope {:?} to fork", scope.as_str()))
+                })?;
+                if writes.reads().find_scope(parent, name.as_str())?.is_some() {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("there is a scope {:?} already; fork under another name", name.as_str()),
+                    ));
+                }
+                copy(writes, from, parent, name.as_str())
+            })
+            .map(drop)
+    }
+
+    /// From what a scope was forked, if it was.
+    pub(crate) fn forked(&self, scope: ScopeId) -> Result<Option<Fork>> {
+        let mut found = None;
+        self.engine.read(&mut |reads| {
+            found = reads.forked(scope)?;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The keys that a scope has changed itself after a row, up to a snapshot.
+    pub(crate) fn changed_in(&self, scope: ScopeId, after: i64, to: Head) -> Result<BTreeSet<Box<str>>> {
+        let mut keys = BTreeSet::new();
+        let mut after = after;
+        let mut more = true;
+        while more {
+            more = false;
+            let mut rows = 0;
+            self.engine.read(&mut |reads| {
+                reads.outlines(after, &mut |row| {
+                    if row.seq > to.seq || rows == limits::WATCH_ROWS {
+                        more = row.seq <= to.seq;
+                        return ControlFlow::Break(());
+                    }
+                    (after, rows) = (row.seq, rows + 1);
+                    if row.scope == scope {
+                        keys.insert(row.key.into());
+                    }
+                    ControlFlow::Continue(())
+                })
+            })?;
+        }
+        Ok(keys)
+    }
+
+    /// The value of a key when a row was the newest, whether its time had run out or not; nothing also where it is not kept.
+    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Document>> {
+        let mut found = Ok(None);
+        self.engine.snapshot(&mut |reads| {
+            found = value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN });
+            Ok(())
+        })?;
+        match found {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => Ok(found?.map(|value| value.document)),
+        }
+    }
+}
+
+fn copy(writes: &mut dyn Writes, from: ScopeId, parent: ScopeId, name: &str) -> Result<()> {
+    // Before the copy is there: it could be inside what is copied.
+    let mut inside = Vec::new();
+    for child in writes.reads().scopes(from)? {
+        if let Some(id) = writes.reads().find_scope(from, &child)? {
+            inside.push((id, child));
+        }
+    }
+    let made = writes.fork_scope(from, parent, name)?;
+    inside.into_iter().try_for_each(|(id, child)| copy(writes, id, made, &child))
+}

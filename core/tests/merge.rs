@@ -1,0 +1,194 @@
+//! Forks of scopes, and merging them back.
+
+use llmspell_state_persistence::{
+    Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, WatchOptions,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+fn all(scope: &Scope) -> BTreeMap<String, Value> {
+    scope.items("*").unwrap().map(Result::unwrap).map(|(key, entry)| (key, entry.value())).collect()
+}
+
+#[track_caller]
+fn is_sound(state: &State) {
+    assert_eq!(state.verify().unwrap().problems, Vec::<String>::new());
+}
+
+fn filled(state: &State) -> Scope {
+    let agent = state.scope("agent").unwrap();
+    for n in 0..20 {
+        agent.set(&format!("k{n}"), n).unwrap();
+    }
+    agent.set("k3", "changed").unwrap();
+    agent.delete("k4").unwrap();
+    agent.scope("inner").unwrap().set("deep", 1).unwrap();
+    agent
+}
+
+#[test]
+fn a_fork_has_what_its_origin_had_and_both_go_their_ways() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let state = State::open(&path).unwrap();
+    let agent = filled(&state);
+    let before = all(&agent);
+    let early = state.version().unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    assert_eq!(all(&trial), before);
+    assert_eq!(trial.scope("inner").unwrap().get("deep").unwrap(), Some(json!(1)));
+    assert_eq!(state.scopes().unwrap(), ["agent", "trial"]);
+    let watch = trial.watch(WatchOptions::default()).unwrap();
+    trial.set("k1", "tried").unwrap();
+    trial.delete("k2").unwrap();
+    trial.set("k4", "back").unwrap();
+    trial.increment("k5", 10).unwrap();
+    agent.set("k6", "ours").unwrap();
+    assert_eq!(agent.get("k1").unwrap(), Some(json!(1)));
+    assert_eq!(agent.get("k2").unwrap(), Some(json!(2)));
+    assert_eq!(trial.get("k6").unwrap(), Some(json!(6)));
+    assert_eq!(trial.get("k5").unwrap(), Some(json!(15)));
+    let told: Vec<_> = (0..4).map(|_| watch.next().unwrap().unwrap()).map(|c| (c.key, c.old.map(|d| d.to_value()))).collect();
+    let expected = [("k1", Some(json!(1))), ("k2", Some(json!(2))), ("k4", None), ("k5", Some(json!(5)))];
+    assert_eq!(told, expected.map(|(key, old)| (key.to_owned(), old)));
+    // Its history begins with that of the origin.
+    let values: Vec<_> = trial.history("k3", None).unwrap().iter().map(|r| r.value.as_ref().map(Document::to_value)).collect();
+    assert_eq!(values, [Some(json!("changed")), Some(json!(3))]);
+    assert_eq!(trial.history("k1", None).unwrap().len(), 2);
+    assert_eq!(trial.at(early).unwrap().get("k1").unwrap(), Some(json!(1)));
+    assert_eq!(trial.diff(early, None, "*").unwrap().map(|d| d.unwrap().key).collect::<Vec<_>>(), ["k1", "k2", "k4", "k5"]);
+    trial.revert_to(early, "*").unwrap();
+    assert_eq!(all(&trial), before);
+    let tx = trial.transaction().unwrap();
+    assert_eq!(tx.get("k7").unwrap(), Some(json!(7)));
+    tx.set("k7", 70).unwrap();
+    tx.commit().unwrap();
+    is_sound(&state);
+    state.close().unwrap();
+    let state = State::open(&path).unwrap();
+    assert_eq!(state.scope("trial").unwrap().get("k7").unwrap(), Some(json!(70)));
+    assert_eq!(state.scope("agent").unwrap().get("k7").unwrap(), Some(json!(7)));
+    is_sound(&state);
+}
+
+#[test]
+fn a_fork_of_a_fork_and_one_within_its_own_origin() {
+    let state = State::in_memory().unwrap();
+    let agent = filled(&state);
+    let one = state.fork("agent", "one").unwrap();
+    one.set("k1", "one").unwrap();
+    let two = state.fork("one", "two").unwrap();
+    two.set("k2", "two").unwrap();
+    assert_eq!(two.get("k1").unwrap(), Some(json!("one")));
+    assert_eq!(two.get("k0").unwrap(), Some(json!(0)));
+    let inside = agent.fork("inner", "again").unwrap();
+    assert_eq!(inside.get("deep").unwrap(), Some(json!(1)));
+    is_sound(&state);
+    assert_eq!(state.fork("nobody", "x").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(state.fork("agent", "one").unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(state.fork("agent", "").unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn merging_takes_what_only_the_fork_has_changed_and_tells_the_rest() {
+    let state = State::in_memory().unwrap();
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.set("k1", "theirs").unwrap();
+    trial.delete("k2").unwrap();
+    trial.set("new", 1).unwrap();
+    trial.set("k5", "both").unwrap();
+    agent.set("k5", "both").unwrap();
+    trial.set("k6", "theirs").unwrap();
+    agent.set("k6", "ours").unwrap();
+    trial.delete("k7").unwrap();
+    agent.set("k7", "ours").unwrap();
+    agent.set("k8", "ours").unwrap();
+    trial.set("k9", 9).unwrap();
+    trial.scope("inner").unwrap().set("deep", 2).unwrap();
+    trial.scope("only theirs").unwrap().set("x", 1).unwrap();
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!(merged.keys, 5);
+    assert_eq!(merged.conflicts, [(vec![], "k6".to_owned()), (vec![], "k7".to_owned())]);
+    assert_eq!(agent.get("k1").unwrap(), Some(json!("theirs")));
+    assert_eq!(agent.get("k2").unwrap(), None);
+    assert_eq!(agent.get("k6").unwrap(), Some(json!("ours")));
+    assert_eq!(agent.get("k8").unwrap(), Some(json!("ours")));
+    assert_eq!(agent.scope("inner").unwrap().get("deep").unwrap(), Some(json!(2)));
+    assert_eq!(agent.scope("only theirs").unwrap().get("x").unwrap(), Some(json!(1)));
+    assert_eq!(state.version().unwrap(), merged.version);
+    // Once more there is nothing but the conflicts.
+    let resolved = agent
+        .merge_with(&trial, |conflict| {
+            assert_eq!(conflict.base.as_ref().map(Document::to_value), Some(json!(conflict.key[1..].parse::<i64>().unwrap())));
+            Ok::<_, llmspell_state_persistence::Error>(match &*conflict.key {
+                "k6" => Some(Resolution::Theirs),
+                _ => Some(Resolution::Delete),
+            })
+        })
+        .unwrap();
+    assert_eq!((resolved.keys, resolved.conflicts.len()), (2, 0));
+    assert_eq!(agent.get("k6").unwrap(), Some(json!("theirs")));
+    assert_eq!(agent.get("k7").unwrap(), None);
+    assert_eq!(trial.merge_from(&agent).unwrap_err().kind(), ErrorKind::Invalid);
+    agent.set("k9", "ours").unwrap();
+    trial.set("k9", "theirs").unwrap();
+    let refused = agent.merge_with(&trial, |_| Err::<Option<Resolution>, Box<dyn std::error::Error>>("no".into()));
+    assert_eq!(refused.unwrap_err().to_string(), "no");
+    assert_eq!(agent.get("k9").unwrap(), Some(json!("ours")));
+    is_sound(&state);
+}
+
+#[test]
+fn retention_leaves_what_forks_need() {
+    let retention = RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let agent = filled(&state);
+    let long: String = (0..3_000).map(|n| format!("{n},")).collect();
+    agent.set("long", long.clone()).unwrap();
+    agent.set("long", format!("{long}more")).unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    let before = all(&trial);
+    for round in 0..5 {
+        for n in 0..20 {
+            agent.set(&format!("k{n}"), format!("round {round}")).unwrap();
+        }
+        agent.set("long", format!("{long}{round}")).unwrap();
+        state.cleanup().unwrap();
+        is_sound(&state);
+        assert_eq!(all(&trial), before);
+    }
+    trial.set("long", "short").unwrap();
+    trial.set("k1", "short").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    trial.set("k1", "short again").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    assert_eq!(trial.get("k3").unwrap(), Some(json!("changed")));
+}
+
+#[test]
+#[ignore = "measures; run it with --release"]
+fn a_fork_of_many_keys_is_quick_and_small() {
+    for len in [30, 1_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.db");
+        let state = State::with_config(StateConfig { sync_mode: SyncMode::Full, ..StateConfig::at(&path) }).unwrap();
+        let agent = state.scope("agent").unwrap();
+        for start in 0..100 {
+            let text: String = (0..len).map(|_| fastrand::alphanumeric()).collect();
+            agent.set_many((0..1_000).map(|n| (format!("user:{}", start * 1_000 + n), text.clone()))).unwrap();
+        }
+        state.close().unwrap();
+        let size = std::fs::metadata(&path).unwrap().len();
+        let state = State::open(&path).unwrap();
+        let start = Instant::now();
+        state.fork("agent", "trial").unwrap();
+        let took = start.elapsed();
+        state.close().unwrap();
+        let grown = std::fs::metadata(&path).unwrap().len() - size;
+        println!("{len} bytes: {took:?}, {size} bytes before, {grown} more ({:.1} %)", grown as f64 * 100.0 / size as f64);
+    }
+}

@@ -1,0 +1,220 @@
+//! How much of the past is kept.
+
+use llmspell_state_persistence::{
+    ErrorKind, Operation, RetentionPolicy, State, StateConfig, SyncMode, Usage, WatchOptions,
+};
+use serde_json::json;
+use std::time::Duration;
+
+fn keep(max_versions: usize) -> RetentionPolicy {
+    RetentionPolicy { max_versions, ..RetentionPolicy::keep_all() }
+}
+
+/// Its directory goes with it.
+struct Place {
+    _directory: tempfile::TempDir,
+    config: StateConfig,
+}
+
+fn place(retention: RetentionPolicy) -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let config = StateConfig { retention, sync_mode: SyncMode::Normal, ..StateConfig::at(path) };
+    Place { _directory: directory, config }
+}
+
+impl Place {
+    fn open(&self) -> State {
+        State::with_config(self.config.clone()).unwrap()
+    }
+}
+
+#[track_caller]
+fn is_sound(state: &State) {
+    assert_eq!(state.verify().unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn so_many_versions_stay_and_the_present_one_always() {
+    let place = place(keep(3));
+    let state = place.open();
+    let first = state.set("k", 0).unwrap();
+    for n in 1..1_000 {
+        state.set("k", n).unwrap();
+        state.set(&format!("once{n}"), n).unwrap();
+    }
+    let trimmed = state.cleanup().unwrap().trimmed;
+    let values: Vec<_> = state.history("k", None).unwrap().iter().map(|r| r.value.clone().unwrap().to_value()).collect();
+    assert_eq!(values, [json!(999), json!(998), json!(997)]);
+    assert!(trimmed <= 997 && state.usage().unwrap().changes == 999 + 3, "{trimmed}");
+    assert_eq!(state.get("once1").unwrap(), Some(json!(1)));
+    assert_eq!(state.at(first).unwrap().get("k").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(state.revert("k", first).unwrap_err().kind(), ErrorKind::NotFound);
+    is_sound(&state);
+    state.close().unwrap();
+    let state = place.open();
+    assert_eq!(state.get("k").unwrap(), Some(json!(999)));
+    state.set("k", 1_000).unwrap();
+    assert_eq!(state.cleanup().unwrap().trimmed, 1);
+    assert_eq!(state.cleanup().unwrap().trimmed, 0);
+    is_sound(&state);
+}
+
+#[test]
+fn what_is_gone_for_longer_than_the_age_is_not_known_any_more() {
+    let place = place(RetentionPolicy { max_age: Some(Duration::from_millis(1)), ..RetentionPolicy::keep_all() });
+    let state = place.open();
+    let early = state.set("gone", 1).unwrap();
+    let tx = state.transaction().unwrap();
+    state.set("stays", 1).unwrap();
+    state.set("stays", 2).unwrap();
+    state.delete("gone").unwrap();
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(state.cleanup().unwrap().trimmed, 3);
+    assert_eq!(state.history("gone", None).unwrap().len(), 0);
+    assert_eq!(state.history("stays", None).unwrap().len(), 1);
+    let then = state.at(early).unwrap();
+    assert_eq!(then.get("gone").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(then.keys("*").unwrap().next().unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(tx.get("gone").unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(tx.count("*").unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(state.watch(WatchOptions { since: Some(early), ..WatchOptions::default() }).unwrap().next().unwrap_err().kind(), ErrorKind::NotFound);
+    is_sound(&state);
+    state.set("gone", 3).unwrap();
+    assert_eq!(state.history("gone", None).unwrap().len(), 1);
+    is_sound(&state);
+}
+
+#[test]
+fn the_newest_change_of_all_stays_whatever_it_is() {
+    let place = place(RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() });
+    let state = place.open();
+    state.set("k", 1).unwrap();
+    state.delete("k").unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+    let version = state.version().unwrap();
+    assert_eq!(version, 2);
+    assert_eq!(state.set("k", 1).unwrap(), 3);
+    is_sound(&state);
+}
+
+#[test]
+fn so_many_bytes_of_the_past_stay() {
+    let place = place(RetentionPolicy { max_bytes: Some(1_000), ..RetentionPolicy::keep_all() });
+    let state = place.open();
+    let scope = state.scope("a").unwrap();
+    for n in 0..100 {
+        state.set("k", "x".repeat(98)).unwrap();
+        scope.set(&format!("k{}", n % 7), "x".repeat(98)).unwrap();
+    }
+    state.cleanup().unwrap();
+    let inner = scope.usage().unwrap();
+    assert_eq!(inner, Usage { keys: 7, live_bytes: 700, history_bytes: 1_000, changes: 17 });
+    assert_eq!(state.usage().unwrap(), Usage { keys: 8, live_bytes: 800, history_bytes: 2_000, changes: 28 });
+    is_sound(&state);
+}
+
+#[test]
+fn a_named_watch_is_told_everything_unless_it_is_said_not_to_matter() {
+    let place = place(keep(1));
+    let state = place.open();
+    let watch = state.watch(WatchOptions { name: Some("indexer".into()), ..WatchOptions::default() }).unwrap();
+    for n in 0..100 {
+        state.set("k", n).unwrap();
+    }
+    watch.save().unwrap();
+    drop(watch);
+    assert_eq!(state.cleanup().unwrap().trimmed, 0);
+    let watch = state.watch(WatchOptions { name: Some("indexer".into()), ..WatchOptions::default() }).unwrap();
+    for n in 0..50 {
+        let change = watch.next().unwrap().unwrap();
+        assert_eq!(change.value.unwrap().to_value(), json!(n));
+    }
+    watch.save().unwrap();
+    let trimmed = state.cleanup().unwrap().trimmed;
+    assert!((48..=50).contains(&trimmed), "{trimmed}");
+    is_sound(&state);
+    state.set_retention(Some(&RetentionPolicy { trim_watched: true, ..keep(1) })).unwrap();
+    state.cleanup().unwrap();
+    assert_eq!(state.history("k", None).unwrap().len(), 1);
+    is_sound(&state);
+}
+
+#[test]
+fn values_that_are_stored_as_differences_keep_what_they_differ_from() {
+    let place = place(keep(4));
+    let state = place.open();
+    let mut turns = Vec::new();
+    for n in 0..400 {
+        turns.push(json!({ "turn": n, "text": format!("what was said in turn {n}, {}", n * 7_919) }));
+        state.set("talk", json!(turns)).unwrap();
+        if n % 13 == 0 {
+            state.cleanup().unwrap();
+            is_sound(&state);
+        }
+    }
+    state.cleanup().unwrap();
+    let history = state.history("talk", None).unwrap();
+    assert_eq!(history.len(), 4);
+    assert_eq!(history[3].value.as_ref().unwrap().to_value(), json!(turns[..397]));
+    let usage = state.usage().unwrap();
+    assert!(usage.changes <= 8, "{usage:?}");
+    is_sound(&state);
+    state.set("talk", 1).unwrap();
+    for n in 0..4 {
+        state.set("talk", n).unwrap();
+    }
+    state.cleanup().unwrap();
+    assert_eq!(state.usage().unwrap().changes, 4);
+    is_sound(&state);
+}
+
+#[test]
+fn the_past_is_trimmed_in_the_background_while_others_write() {
+    let place = place(RetentionPolicy { cleanup_interval: Duration::from_millis(100), ..keep(5) });
+    let state = place.open();
+    for n in 0..60_000 {
+        state.set(&format!("k{}", n % 50), n).unwrap();
+    }
+    let start = std::time::Instant::now();
+    while state.usage().unwrap().changes > 2_000 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", state.usage());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(state.history("k7", None).unwrap()[0].operation, Operation::Set);
+    is_sound(&state);
+}
+
+#[test]
+fn undo_beyond_what_is_kept_is_refused_and_nothing_changes() {
+    let place = place(keep(2));
+    let state = place.open();
+    state.set("k", 0).unwrap();
+    let run = llmspell_state_persistence::Origin { run: Some("r".into()), ..Default::default() };
+    let handle = state.as_run(run).unwrap();
+    for n in 1..10 {
+        handle.set("k", n).unwrap();
+    }
+    state.cleanup().unwrap();
+    let what = llmspell_state_persistence::Undo { run: Some("r".into()), ..Default::default() };
+    assert_eq!(state.undo(what).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(state.get("k").unwrap(), Some(json!(9)));
+}
+
+#[test]
+fn a_policy_that_cannot_be_kept_is_refused() {
+    for bad in [keep(0), RetentionPolicy { cleanup_interval: Duration::ZERO, ..keep(1) }] {
+        let config = StateConfig { retention: bad.clone(), ..StateConfig::default() };
+        assert_eq!(State::with_config(config).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(State::in_memory().unwrap().set_retention(Some(&bad)).unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let options = json!({ "retention": { "max_versions": 5.0, "max_age": 1.5 } });
+    let config = StateConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+    assert_eq!((config.retention.max_versions, config.retention.max_age), (5, Some(Duration::from_millis(1_500))));
+    for bad in [json!({ "max_version": 5 }), json!(5), json!({ "max_age": -1 })] {
+        let options = json!({ "retention": bad });
+        assert!(StateConfig::from_options(options.as_object().unwrap().clone()).is_err());
+    }
+}
