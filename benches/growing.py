@@ -42,7 +42,7 @@ def keep_ours(folder: Path, turns: list[Turn], settings: dict[str, Any]) -> tupl
         start = time.perf_counter()
         found = [revision.value for revision in state.history("chat", READ_BACK)]
         read = (time.perf_counter() - start) * 1e3
-        assert state.verify().is_ok
+        assert state.verify().ok
     check(turns, found)
     return took, read
 

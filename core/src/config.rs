@@ -41,7 +41,7 @@ pub struct StateConfig {
     pub sync_mode: SyncMode,
     /// Memory for decoded values, in MB (2^20 bytes); 0 keeps none.
     pub cache_size_mb: usize,
-    /// Compress values where it saves space.
+    /// Compress values where it saves space, and store large ones as what they changed.
     pub enable_compression: bool,
     /// Only this process may open the store: faster, and a second process gets `Busy`.
     pub exclusive: bool,

@@ -1,10 +1,11 @@
 //! What the fuzz targets ask of inner parts. Only with the feature `harness`.
 
-use crate::engine::{LogRow, Operation};
+use crate::engine::{LogRow, OnRow, Operation};
 use crate::key::Pattern;
 use crate::store::codec::{self, Packed};
+use crate::store::delta::Base;
 use crate::value::{Number, Update, array_len};
-use crate::{Document, Result, StateConfig};
+use crate::{Document, Entry, Result, StateConfig};
 
 /// A row of the log as its columns say.
 #[derive(Debug, Clone)]
@@ -45,6 +46,16 @@ impl Row<'_> {
         codec::verify(&self.log_row(check))
     }
 
+    /// Its value, of at most `max_bytes`, from a log that has one row more.
+    ///
+    /// # Errors
+    /// `Corrupt` when it has none.
+    pub fn unpack_from(&self, base: &Row<'_>, max_bytes: usize) -> Result<Document> {
+        let [row, base] = [self, base].map(|row| codec::seal(row.log_row(0)));
+        let rows = |seq, look: OnRow<'_>| if seq == base.seq { look(&base).map(|()| true) } else { Ok(false) };
+        codec::unpack(&row, &rows, max_bytes).map(|(document, _)| document)
+    }
+
     /// Its value, of at most `max_bytes`.
     ///
     /// # Errors
@@ -57,6 +68,14 @@ impl Row<'_> {
 /// The flags and bytes that are stored for a document.
 pub fn pack(document: &Document, compress: bool) -> (i64, Vec<u8>) {
     let packed = Packed::new(document, compress);
+    (packed.flags, packed.bytes(document).to_vec())
+}
+
+/// The same for a document after another one of the same key, which was stored as a row.
+pub fn pack_next(document: &Document, before: &Document, row: &Row<'_>) -> (i64, Vec<u8>) {
+    let row = codec::seal(row.log_row(0));
+    let before = Entry::pending(before.clone(), 0).with_base(Base::of(&row, before.text().len()));
+    let packed = Packed::next(document, true, row.scope, Some(&before));
     (packed.flags, packed.bytes(document).to_vec())
 }
 

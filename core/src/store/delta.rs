@@ -38,7 +38,7 @@ pub(crate) struct Base {
 
 impl Base {
     /// A row with its check that stores a text of `len` bytes whole; nothing if it is too short to be worth it.
-    pub(super) fn of(row: &LogRow<'_>, len: usize) -> Option<Box<Self>> {
+    pub(crate) fn of(row: &LogRow<'_>, len: usize) -> Option<Box<Self>> {
         (len >= DELTA_FROM).then(|| {
             Box::new(Self {
                 seq: row.seq,
@@ -284,7 +284,7 @@ mod tests {
 
     const MOST: usize = 1 << 20;
 
-    fn row<'a>(seq: i64, flags: i64, value: &'a [u8]) -> LogRow<'a> {
+    fn row(seq: i64, flags: i64, value: &[u8]) -> LogRow<'_> {
         codec::seal(LogRow {
             seq,
             version: seq,
@@ -312,7 +312,7 @@ mod tests {
     fn read(row: &LogRow<'_>, log: &[LogRow<'_>], max_bytes: usize) -> Result<(Document, Option<Box<Base>>)> {
         let rows = |seq, look: OnRow<'_>| {
             let found = log.iter().find(|row| row.seq == seq);
-            found.map_or(Ok(()), |row| look(row)).map(|()| found.is_some())
+            found.map_or(Ok(()), look).map(|()| found.is_some())
         };
         codec::unpack(row, &rows, max_bytes)
     }

@@ -25,7 +25,7 @@ build_plain
 if [ "$1" = keep ]; then
     dir=$2
     shift 2
-    [ $# -gt 0 ] || set -- pattern value update row config
+    [ $# -gt 0 ] || set -- pattern value update row delta config
     build_guided
     for target in "$@"; do
         "$plain" unpack "$target" "$dir/$target"
@@ -38,7 +38,7 @@ fi
 
 seconds=$1 seed=$2 dir=$3
 shift 3
-[ $# -gt 0 ] || set -- pattern value update row config
+[ $# -gt 0 ] || set -- pattern value update row delta config
 executions=0 kept=0
 if cargo fuzz --version >/dev/null 2>&1; then
     build_guided

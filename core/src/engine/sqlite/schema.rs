@@ -17,7 +17,11 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Format 2; format 1 was never released.
 ///
-/// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `entry` points at the
+/// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `flags` says what `value` is: 0 the
+/// JSON text itself, 1 one zstd frame of it, 2 its difference from that of an earlier row of the same key and scope, whose flags
+/// are 0 or 1, and 3 the same with a zstd frame. A difference is the earlier row's `seq` and `row_check` (64 bits each), the bytes
+/// that differences from that row take so far, and the bytes that both texts share at the beginning and at the end (32 bits
+/// each), little-endian; then what stands between (see `store::delta`). `entry` points at the
 /// newest change of every key and is small, so that listing never touches a value. `created_at` is empty while the newest
 /// change is the one that made the key; `expires_at`, when its time runs out, is that of the newest change. Times are milliseconds since the Unix epoch, UTC. `cursor` keeps the last change that a
 /// named watch is done with; it is no part of the log, or watching would make changes to watch. Scope 2 holds settings of scopes

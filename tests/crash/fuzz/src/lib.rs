@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod corpus;
+pub mod delta;
 pub mod mutate;
 pub mod pattern;
 pub mod row;
@@ -23,7 +24,8 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = &[pattern::TARGET, value::TARGET, update::TARGET, row::TARGET, config::TARGET];
+pub const TARGETS: &[Target] =
+    &[pattern::TARGET, value::TARGET, update::TARGET, row::TARGET, delta::TARGET, config::TARGET];
 
 /// The target of that name.
 pub fn target(name: &str) -> Option<&'static Target> {

@@ -31,6 +31,11 @@ fn damaged_and_forged_rows_are_answered() {
 }
 
 #[test]
+fn differences_come_back_as_the_values_they_were_made_of() {
+    replay("delta");
+}
+
+#[test]
 fn settings_are_taken_or_refused_in_few_words() {
     replay("config");
 }

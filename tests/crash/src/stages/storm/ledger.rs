@@ -252,7 +252,7 @@ fn rows(connection: &Connection, after: i64) -> Result<Vec<Row>, Failure> {
         let value = match (row.get::<_, i64>(4)?, row.get::<_, i64>(6)?, row.get_ref(7)?) {
             (0, 0, ValueRef::Null) => None,
             (1, 0, ValueRef::Text(text)) => Some(serde_json::from_slice(text)?),
-            (1, 1, ValueRef::Blob(frame)) => Some(serde_json::from_slice(&zstd::bulk::decompress(frame, LONGEST)?)?),
+            (1, flags @ 1..4, ValueRef::Blob(bytes)) => Some(serde_json::from_slice(&text(connection, flags, bytes)?)?),
             (operation, flags, _) => {
                 return Err(Failure::new(format!("log row {seq}: operation {operation}, flags {flags}")));
             }
@@ -260,6 +260,28 @@ fn rows(connection: &Connection, after: i64) -> Result<Vec<Row>, Failure> {
         rows.push(Row { seq, version: row.get(1)?, scope: row.get(2)?, key: row.get(3)?, prev: row.get(5)?, value });
     }
     Ok(rows)
+}
+
+/// The text of a row whose value is compressed (1), or a difference (2) from an earlier row.
+fn text(connection: &Connection, flags: i64, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    /// Number and check of the earlier row, and three numbers: bytes spent, shared at the beginning, shared at the end.
+    const HEADER: usize = 28;
+    let inflate =
+        |bytes: &[u8]| if flags & 1 == 0 { Ok(bytes.to_vec()) } else { zstd::bulk::decompress(bytes, LONGEST) };
+    if flags & 2 == 0 {
+        return Ok(inflate(bytes)?);
+    }
+    hold!(bytes.len() >= HEADER, "a difference of {} bytes", bytes.len());
+    let (header, middle) = bytes.split_at(HEADER);
+    let number = |at: usize| header[at..at + 4].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let earlier = "SELECT flags, CAST(value AS BLOB) FROM log WHERE seq = ?1";
+    let earlier = connection.query_row(earlier, [i64::try_from(number(0))?], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (flags, earlier): (i64, Vec<u8>) = earlier?;
+    hold!(flags < 2, "a difference from a difference");
+    let earlier = text(connection, flags, &earlier)?;
+    let (start, end) = (number(20), number(24));
+    hold!(start + end <= earlier.len(), "{start} and {end} bytes of {}", earlier.len());
+    Ok([&earlier[..start], &inflate(middle)?, &earlier[earlier.len() - end..]].concat())
 }
 
 fn same(wanted: &[Effect], found: &[Effect]) -> bool {
