@@ -296,7 +296,8 @@ class Completions:
     """
     def __new__(cls, /, event_loop: "asyncio.AbstractEventLoop") -> Completions:
         """
-        Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
+        Those of a loop, which must have its own thread call `pop` and then `rest` when the descriptor is readable, and hold
+        what does so.
         """
     def fileno(self, /) -> int:
         """
@@ -311,6 +312,11 @@ class Completions:
         """
         A future whose call has ended, its result, and what the call failed with; `None` when there is none now. Futures that
         are done already, since whoever waited was cancelled, are left out.
+        """
+    def rest(self, /) -> None:
+        """
+        Ends a turn of the loop: begins calls that were kept for the next one, and says by the descriptor whether there is
+        more to do.
         """
     @staticmethod
     def running(event_loop: "asyncio.AbstractEventLoop") -> "Completions | None":

@@ -9,6 +9,7 @@ mod retry;
 mod scope;
 mod state;
 mod transaction;
+mod turn;
 mod view;
 mod wake;
 mod watch;
