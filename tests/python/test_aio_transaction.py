@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from llmspell_state import ConflictError
+from llmspell_state import ClosedError, ConflictError, InvalidTypeError
 from llmspell_state.aio import State, Transaction
 from loops import run
 
@@ -117,5 +118,50 @@ def test_a_block_that_ended_its_transaction_leaves_it_so() -> None:
                     await tx.set("a", 3)
                     raise RuntimeError
             assert await state.get("a") == 1
+
+    run(main())
+
+
+def test_a_block_cannot_be_entered_with_a_transaction_that_has_ended() -> None:
+    async def main() -> None:
+        async with State() as state:
+            for how in ("commit", "rollback"):
+                tx = await state.begin()
+                async with tx:  # as long as it has not, it can
+                    await tx.set("a", 1)
+                    await getattr(tx, how)()
+                with pytest.raises(ClosedError, match="this transaction was"):
+                    async with tx:
+                        pytest.fail("entered")
+                with pytest.raises(ClosedError, match="this transaction was"):
+                    await tx
+            tx = await state.begin()
+        with pytest.raises(ClosedError, match="this state is closed"):
+            async with tx:
+                pytest.fail("entered")
+        with pytest.raises(ClosedError, match="this state is closed"):
+            async with state:
+                pytest.fail("entered")
+        with pytest.raises(ClosedError, match="this state is closed"):
+            await state
+
+    run(main())
+
+
+def test_an_async_generator_is_refused_and_changes_nothing() -> None:
+    async def generator(_: object) -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        async with State() as state:
+            calls = [
+                lambda fn: state.transact(fn),
+                lambda fn: state.modify("a", fn),
+                lambda fn: state.transact(lambda tx: tx.modify("a", fn)),
+            ]
+            for call in calls:
+                with pytest.raises(InvalidTypeError, match="not an async generator"):
+                    await call(generator)
+            assert await state.count() == await state.version() == 0
 
     run(main())

@@ -62,7 +62,7 @@ impl AsyncWatch {
         self.watch.name()
     }
 
-    /// Whether it was closed.
+    /// Whether `close` was called.
     #[getter]
     fn closed(&self) -> bool {
         self.watch.is_closed()
