@@ -258,7 +258,7 @@ class AsyncWatch:
     @property
     def closed(self, /) -> bool:
         """
-        Whether it was closed.
+        Whether `close` was called.
         """
     def fetch(self, /, to: "Completions", future: "asyncio.Future[bool]") -> "None":
         """
@@ -534,7 +534,9 @@ class State(Scope):
         """
     def close(self, /) -> None:
         """
-        Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
+        Closes the store; closing it again does nothing.
+
+        Scopes, transactions, views and watches of it raise `ClosedError` from then on, also for who waits.
         """
     @property
     def config(self, /) -> Any:
@@ -760,7 +762,7 @@ class Watch:
     @property
     def closed(self, /) -> bool:
         """
-        Whether it was closed.
+        Whether `close` was called.
         """
     @property
     def name(self, /) -> str | None:

@@ -1,10 +1,11 @@
 //! The futures of an event loop that wait for the core, and how its own thread resolves them.
 
+use super::notes::Made;
 use super::queue::{Outcome, Queue};
 use super::turn::Turn;
 use crate::error::to_py;
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Call, Error, ErrorKind, fork_generation};
+use llmspell_state_persistence::{Error, ErrorKind, fork_generation};
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -152,7 +153,9 @@ impl Completions {
             return;
         }
         let calls = lock(&self.0.turn).end();
-        calls.into_iter().for_each(|call| call());
+        for call in calls {
+            call();
+        }
         let has_more = lock(&self.0.turn).has_more();
         self.0.queue.rest(has_more);
     }
@@ -212,7 +215,7 @@ pub(crate) fn pending<'py, T: Send + 'static>(
 }
 
 /// Resolves a future at once: to await it does not leave the loop. Nobody waits for it yet, so no code of Python runs here.
-pub(crate) fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
+fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
     future.call_method1(intern!(future.py(), "set_result"), (result,)).map(drop)
 }
 
@@ -220,12 +223,12 @@ pub(crate) fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) 
 pub(crate) fn later<'py, T: Send + 'static>(
     to: &Bound<'py, Completions>,
     future: Bound<'py, PyAny>,
-    call: core::Result<Call<T>>,
+    call: core::Result<impl Into<Made<T>>>,
     give: Give<T>,
 ) -> PyResult<()> {
-    match call.map_err(to_py)?.now() {
-        Ok(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
-        Err(call) => {
+    match call.map_err(to_py)?.into() {
+        Made::Known(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
+        Made::Call(call) => {
             pending(to, future, give, move |reply| call.then(|answer| reply.send(answer)));
             Ok(())
         }
