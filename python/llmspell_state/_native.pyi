@@ -175,7 +175,7 @@ class AsyncTransaction:
     @property
     def ended(self, /) -> bool:
         """
-        Whether it was committed, rolled back, or failed to commit.
+        Whether it was committed, rolled back, or failed to commit. While a thread reads for it, it was not.
         """
     def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """

@@ -104,6 +104,26 @@ def test_calls_of_one_transaction_may_overlap(path: Path) -> None:
     run(main())
 
 
+def test_a_transaction_may_be_committed_while_it_is_read(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL", cache_size_mb=0) as state:
+            await state.set_many({f"k{n:04}": n for n in range(2000)})
+            for n in range(10):
+                tx = await state.begin()
+                await tx.set("own", n)
+                reads = [asyncio.ensure_future(tx.count("k*")) for _ in range(20)]
+                while not reads[0].done():
+                    assert tx.active  # asked while a thread of the library is at it
+                    await asyncio.sleep(0)
+                await tx.commit()
+                assert not tx.active and await state.get("own") == n
+                # Those that came too late say so.
+                for found in await asyncio.gather(*reads, return_exceptions=True):
+                    assert found == 2000 or isinstance(found, ClosedError)
+
+    run(main())
+
+
 def test_a_block_that_ended_its_transaction_leaves_it_so() -> None:
     async def main() -> None:
         async with State() as state:

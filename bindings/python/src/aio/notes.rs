@@ -106,7 +106,7 @@ impl Notes<'_> {
     }
 
     pub(super) fn commit(self) -> core::Result<Made<u64>> {
-        self.0.commit_call().map(Made::from)
+        if self.0.is_idle() { self.0.commit_call().map(Made::from) } else { self.ask(Transaction::commit) }
     }
 
     pub(super) fn rollback(self) -> core::Result<Made<()>> {

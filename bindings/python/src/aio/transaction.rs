@@ -100,15 +100,15 @@ verbs! { AsyncTransaction {
         }
     }
 
-    /// Whether it was committed, rolled back, or failed to commit.
+    /// Whether it was committed, rolled back, or failed to commit. While a thread reads for it, it was not.
     #[getter]
     fn ended(&self) -> bool {
-        self.handle.has_ended()
+        self.handle.is_idle() && self.handle.has_ended()
     }
 
     /// Whether it was neither committed nor rolled back, and its store is open.
     #[getter]
     fn active(&self) -> bool {
-        self.handle.is_active()
+        !self.handle.is_idle() || self.handle.is_active()
     }
 } }
