@@ -224,8 +224,8 @@ function methods.wrap()
       end
       function own.transaction(self, run, ...)
         local at = place()
-        if at and run ~= nil then return transact(at, self, run, ...) end
-        if at then return settle(at, later.transaction(self)) end
+        if at and type(run) == "function" then return transact(at, self, run, ...) end
+        if at and run == nil then return settle(at, later.transaction(self)) end
         return blocking.transaction(self, run, ...)
       end
     end

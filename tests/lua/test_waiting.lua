@@ -188,7 +188,10 @@ end
 tests["an argument that is no function is told of by the name of the verb"] = function()
   local state = support.state()
   fails("Invalid", "#1 to 'transact'", state.transact, state, "a", print)
-  State.run(function() fails("Invalid", "#1 to 'transact'", state.transact, state, "a", print) end)
+  State.run(function()
+    fails("Invalid", "#1 to 'transact'", state.transact, state, "a", print)
+    fails("Invalid", "#1 to 'transaction'", state.transaction, state, "a")
+  end)
 end
 
 tests["a named watch that is not closed before its state goes on from where it was saved"] = function()
