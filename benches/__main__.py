@@ -1,6 +1,6 @@
 """Measures this library beside its peers and writes RESULTS.md: `make bench`, or BENCH_QUICK=1 make bench.
 
-`python benches --only get_hot` runs one kind of work and only prints.
+`python benches --only get_hot,ticker` runs some kinds of work and only prints.
 """
 
 import argparse
@@ -125,13 +125,16 @@ def page(measured: list[Case], judged: list[Verdict], effort: Effort) -> str:
 def main() -> int:
     """Measure everything, or only what was asked for."""
     parser = argparse.ArgumentParser(prog="benches", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", help="one kind of work: " + ", ".join(work.__name__ for work in WORK))
+    parser.add_argument("--only", help="kinds of work, with commas: " + ", ".join(work.__name__ for work in WORK))
     parser.add_argument("--quick", action="store_true", default=os.environ.get("BENCH_QUICK") == "1")
     options = parser.parse_args()
     effort = QUICK if options.quick else FULL
     measured = []
+    only = options.only.split(",") if options.only else [work.__name__ for work in WORK]
+    if unknown := set(only) - {work.__name__ for work in WORK}:
+        parser.error(f"there is no work called {', '.join(sorted(unknown))}")
     for work in WORK:
-        if options.only in (None, work.__name__):
+        if work.__name__ in only:
             say(f"-- {work.__name__}: {work.__doc__}")
             measured += list(work(effort))
     judged = verdicts(measured)

@@ -23,6 +23,7 @@ TASKS = 64
 OVERLAP = 1_000
 
 Set = Callable[[str, Any], Awaitable[object]]
+Call = Callable[[int], Awaitable[object]]
 
 
 async def ours(folder: Path, sync: str, stack: AsyncExitStack) -> Set:
@@ -126,41 +127,88 @@ def awaited_get(effort: Effort) -> Iterator[Case]:
     yield turns(Case("await get, one hot key, small", "µs"), {OURS: partial(run, awaited_gets, effort)}, effort.rounds)
 
 
-async def latest_tick(slow: bool) -> float:
-    """How late a ticker of one millisecond comes at the worst while a thousand operations run, in milliseconds."""
+async def at_once(call: Call) -> None:
+    """A thousand calls, gathered: they all begin in one turn of the loop."""
+
+    async def one(at: int) -> None:
+        await call(at)
+
+    for _ in range(5):
+        await asyncio.gather(*map(one, range(OVERLAP)))
+
+
+async def one_after_another(tasks: int, each: int, call: Call) -> None:
+    """Tasks that each make one call after the other."""
+
+    async def several(at: int) -> None:
+        for _ in range(each):
+            await call(at)
+
+    await asyncio.gather(*map(several, range(tasks)))
+
+
+async def latest_tick(shape: Callable[[Call], Awaitable[None]], call: Call) -> float:
+    """How late a ticker of one millisecond comes at the worst meanwhile, in milliseconds."""
+    worst, ended = 0.0, False
+
+    async def tick() -> None:
+        nonlocal worst
+        while not ended:
+            start = time.perf_counter()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.perf_counter() - start - 0.001)
+
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(0.01)
+    worst = 0.0
+    await shape(call)
+    ended = True
+    await ticker
+    return worst * 1e3
+
+
+async def latest_tick_of_ours(shape: Callable[[Call], Awaitable[None]], sync: str) -> float:
+    """The same beside sets."""
     from llmspell_state.aio import State
 
     with tempfile.TemporaryDirectory(prefix="bench-") as place:
-        async with State(Path(place, "ours.db"), sync_mode="FULL", cache_size_mb=0 if slow else 64) as state:
-            await state.set_many({f"k{number}": small(number) for number in range(OVERLAP)})
-            worst, ended = 0.0, False
+        async with State(Path(place, "ours.db"), sync_mode=sync) as state:
+            await state.set_many({f"k{at}": small(at) for at in range(OVERLAP)})
+            return await latest_tick(shape, lambda at: state.set(f"k{at}", small(at + 1)))
 
-            async def tick() -> None:
-                nonlocal worst
-                while not ended:
-                    start = time.perf_counter()
-                    await asyncio.sleep(0.001)
-                    worst = max(worst, time.perf_counter() - start - 0.001)
 
-            ticker = asyncio.create_task(tick())
-            await asyncio.sleep(0.01)
-            worst = 0.0
-            for _ in range(5):
-                for at in range(0, OVERLAP, 50):
-                    # A program that makes its calls in turns of the loop, as agents do.
-                    await asyncio.gather(
-                        *(state.set(f"k{number}", small(number + 1)) for number in range(at, at + 25)),
-                        *(state.get(f"k{number}") for number in range(at + 25, at + 50)),
-                    )
-            ended = True
-            await ticker
-            return worst * 1e3
+async def latest_tick_of_bare_futures(shape: Callable[[Call], Awaitable[None]]) -> float:
+    """The same beside calls for which nobody does anything: what asyncio and the machine take, whatever the library."""
+    loop = asyncio.get_running_loop()
+    waiting: list[asyncio.Future[None]] = []
+
+    def call(_: int) -> asyncio.Future[None]:
+        if not waiting:
+            loop.call_soon(resolve)
+        waiting.append(loop.create_future())
+        return waiting[-1]
+
+    def resolve() -> None:
+        for future in waiting[:TASKS]:
+            future.set_result(None)
+        del waiting[:TASKS]
+        if waiting:
+            loop.call_soon(resolve)
+
+    return await latest_tick(shape, call)
 
 
 def ticker(effort: Effort) -> Iterator[Case]:
     """How late a millisecond's ticker is while operations run in its loop."""
-    runs = {OURS: partial(run, latest_tick, False), f"{OURS}, nothing cached": partial(run, latest_tick, True)}
-    yield turns(Case("lateness of a 1 ms ticker beside 5,000 operations", "ms"), runs, effort.rounds)
+    shapes = {
+        f"{OVERLAP:,} sets at once": at_once,
+        f"{OVERLAP:,} tasks setting": partial(one_after_another, OVERLAP, 5),
+        f"{TASKS} tasks setting": partial(one_after_another, TASKS, 100),
+    }
+    for name, shape in shapes.items():
+        runs = {f"{OURS}, {sync}": partial(run, latest_tick_of_ours, shape, sync) for sync in ("NORMAL", "FULL")}
+        runs["bare futures"] = partial(run, latest_tick_of_bare_futures, shape)
+        yield turns(Case(f"lateness of a 1 ms ticker beside {name}", "ms"), runs, max(5, effort.rounds))
 
 
 ALL = [tasks_setting, awaited_get, ticker]

@@ -121,6 +121,7 @@ def judge_bounds(cases: list[Case]) -> list[Verdict]:
         for beginning, (bound, unit) in bounds.items()
         if case.name.startswith(beginning)
         for name, found in case.medians.items()
+        if name.startswith(OURS)
     ]
 
 

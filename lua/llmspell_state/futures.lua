@@ -4,6 +4,8 @@ if native.kept.futures then return native.kept.futures end
 
 local unpack = table.unpack or unpack
 local take, raise = native.take, native.raise
+-- Whoever else took answers would take them away from those who wait.
+native.take = nil
 
 local futures = {
   --- How many calls are on their way.
@@ -11,8 +13,8 @@ local futures = {
 }
 native.kept.futures = futures
 
---- The number of a call → who gets its answer, by `receive(ok, ...)`.
-local pending = {}
+--- The number of a call → who gets its answer, and how: by `receive(receiver, ok, ...)`.
+local receivers, receives = {}, {}
 
 --- Errors of callbacks, for the call that was dispatching.
 local failures = {}
@@ -26,16 +28,16 @@ futures.pack = pack
 local newest = 0
 
 --- Has `receiver` get the answer of a call.
-function futures.expect(id, receiver)
+function futures.expect(id, receiver, receive)
   if id > newest then newest = id end
-  pending[id] = receiver
+  receivers[id], receives[id] = receiver, receive
   futures.in_flight = futures.in_flight + 1
 end
 
 --- Nobody wants the answer of a call any more.
 function futures.forget(id)
-  if pending[id] then
-    pending[id] = nil
+  if receivers[id] then
+    receivers[id], receives[id] = nil, nil
     futures.in_flight = futures.in_flight - 1
   end
 end
@@ -43,12 +45,13 @@ end
 --- A parent process made the calls up to `last`: here they will never have an answer.
 local function give_up(last)
   local lost = {}
-  for id, receiver in pairs(pending) do
-    if id <= last then lost[id] = receiver end
+  for id in pairs(receivers) do
+    if id <= last then lost[#lost + 1] = id end
   end
-  for id, receiver in pairs(lost) do
+  for _, id in ipairs(lost) do
+    local receiver, receive = receivers[id], receives[id]
     futures.forget(id)
-    receiver:receive(false, native.failure("Forked", "this call was made before a fork and belongs to the parent process"))
+    receive(receiver, false, native.failure("Forked", "this call was made before a fork and belongs to the parent process"))
   end
 end
 
@@ -58,12 +61,12 @@ local function hand_over(id, ok, ...)
     give_up((...))
     return id
   end
-  local receiver = pending[id]
+  local receiver, receive = receivers[id], receives[id]
   if receiver then
     futures.forget(id)
     -- Memory may be short, or a finalizer of Lua 5.1 may raise here: whoever waits must be told all the same.
-    local told, e = pcall(receiver.receive, receiver, ok, ...)
-    if not told then receiver:receive(false, e) end
+    local told, e = pcall(receive, receiver, ok, ...)
+    if not told then receive(receiver, false, e) end
   end
   return id
 end
@@ -88,7 +91,7 @@ Future.__name = "Future"
 Future.is_future = true
 futures.Future = Future
 
-function Future.new(class)
+function futures.new(class)
   return setmetatable({ finished = false, waiters = {} }, class)
 end
 
@@ -96,47 +99,41 @@ function Future:__tostring()
   return ("%s (%s)"):format(getmetatable(self).__name, not self.finished and "under way" or self.ok and "done" or "failed")
 end
 
---- Gets its results, or its error; everything after the first time is ignored.
-function Future:arrive(ok, ...)
-  if self.finished then return false end
-  self.finished, self.ok, self.results = true, ok, pack(...)
-  local waiters = self.waiters
-  self.waiters = nil
-  for index = 1, #waiters do waiters[index]:wake(self) end
+-- What ends a future, or goes on with a task, is no method of theirs: a script that called it could leave a task for ever
+-- neither done nor waiting for anything.
+
+--- Gives a future its results, or its error; everything after the first time is ignored.
+local function arrive(future, ok, ...)
+  if future.finished then return false end
+  future.finished, future.ok, future.results = true, ok, pack(...)
+  if ok and future.results[1] == nil then future.results[1] = future.default end
+  local waiters = future.waiters
+  future.waiters = nil
+  for index = 1, #waiters do waiters[index]:wake(future) end
   return true
 end
+futures.arrive = arrive
 
-Future.receive = Future.arrive
-
---- Has it give `default` where it would give nil.
-function Future:with_default(default)
-  if not self.finished then
-    function self.receive(_, ok, value)
-      if ok and value == nil then value = default end
-      return self:arrive(ok, value)
-    end
-  elseif self.ok and self.results[1] == nil then
-    self.results[1] = default
-  end
-  return self
+--- What waiting for a finished future gives: its results, or its error raised. An error of a task that is text gets the place
+--- in the task that it came from.
+local function answer(future)
+  if future.ok then return unpack(future.results, 1, future.results.n) end
+  local e = future.results[1]
+  if future.trace and type(e) == "string" then error(e .. "\n" .. future.trace, 0) end
+  return raise(e)
 end
+futures.answer = answer
 
 --- Whether it has its results, or its error.
 function Future:done()
   return self.finished
 end
 
---- What waiting for it gives, once it is finished: its results, or its error raised.
-function Future:answer()
-  if self.ok then return unpack(self.results, 1, self.results.n) end
-  return raise(self.results[1])
-end
-
 --- Waits for it.
 function Future:await()
   self.is_awaited = true
   if not self.finished then futures.wait(self) end
-  return self:answer()
+  return answer(self)
 end
 
 local Callback = {}
@@ -170,15 +167,21 @@ function futures.is_future(value)
   return type(class) == "table" and rawget(class, "is_future") == true
 end
 
---- The future of a call, from what beginning it has answered.
-function futures.of_call(id, ...)
-  local future = Future.new(Future)
+--- The future of a call that gives `default` where the call gives nil, from what beginning the call has answered.
+function futures.with_default(default, id, ...)
+  local future = futures.new(Future)
+  future.default = default
   if id == nil then
-    future:arrive(true, ...)
+    arrive(future, true, ...)
   else
-    futures.expect(id, future)
+    futures.expect(id, future, arrive)
   end
   return future
+end
+
+--- The future of a call.
+function futures.of_call(...)
+  return futures.with_default(nil, ...)
 end
 
 --- A future that the program finishes itself, by `resolve(...)` or `fail(e)`.
@@ -187,17 +190,18 @@ Promise.__index = Promise
 Promise.__name = "Future"
 Promise.__tostring = Future.__tostring
 Promise.is_future = true
+Promise.is_open_ended = true
 
 function Promise:resolve(...)
-  return self:arrive(true, ...)
+  return arrive(self, true, ...)
 end
 
 function Promise:fail(e)
-  return self:arrive(false, e)
+  return arrive(self, false, e)
 end
 
 function futures.promise()
-  return Future.new(Promise)
+  return futures.new(Promise)
 end
 
 return futures

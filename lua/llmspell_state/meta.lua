@@ -236,7 +236,8 @@ function Watch:next(timeout) end
 ---Counts what was taken as done and, for a named watch, keeps that in the store.
 function Watch:save() end
 
----Ends the stream, for those who wait, too. A named watch keeps how far it has come.
+---Ends the stream, for those who wait, too. A named watch keeps how far it has come. Closing the state alone ends it as well,
+---but keeps nothing: what came since the last `save` comes again.
 function Watch:close() end
 
 ---The last version that the script is done with.
@@ -279,7 +280,9 @@ function Promise:fail(e) end
 
 ---A function that runs in a coroutine of its own; made by `State.spawn`. In it the methods of handles yield instead of blocking.
 ---Where it must not yield (in 5.1 inside `pcall`, metamethods and iterators; everywhere inside `table.sort` and
----`string.gsub`, and in coroutines of the program's own) they block, and are right.
+---`string.gsub`, and in coroutines of the program's own) they block, and are right. What may take longer (`sleep`,
+---`await`, `join`, a watch) has other tasks run meanwhile, which may block as well. From 16 inside of each other on it waits
+---without them; waiting for a task, for a `State.future()` or for a watch without a timeout is `Invalid` there.
 ---@class llmspell_state.Task: llmspell_state.Future
 local Task = {}
 
@@ -408,7 +411,8 @@ function State:store_id() end
 function State:verify() end
 
 ---Reads see the store as it was at the beginning, plus own writes; `commit` raises `Conflict` when what was read has changed.
----With `<close>` (Lua 5.4) it is rolled back unless committed.
+---With `<close>` (Lua 5.4) it is rolled back unless committed. It is for one task at a time: where several tasks share one, and
+---the function of a `modify` waits, what another one wrote under that key meanwhile is replaced.
 ---@class llmspell_state.Transaction: llmspell_state.Data
 local Transaction = {}
 
@@ -441,13 +445,14 @@ function module.run(f, ...) end
 ---@return llmspell_state.Task
 function module.spawn(f, ...) end
 
----Waits for all, and answers the first result of each; `task:join()` answers all of one.
+---Waits for all, and answers the first result of each; `task:join()` answers all of one. `gather` is for more than Lua takes as
+---arguments.
 ---@param ... llmspell_state.Future|function
 ---@return any ...
 function module.join(...) end
 
----Waits for all of a list, and answers a list (with `n`) of the first result of each. A function is run as a task. The first
----error, in the order of the list, is raised once all are done.
+---Waits for all of a list, however long, and answers a list (with `n`) of the first result of each. A function is run as a task.
+---The first error, in the order of the list, is raised once all are done.
 ---@param list (llmspell_state.Future|function)[]
 ---@return any[]
 function module.gather(list) end

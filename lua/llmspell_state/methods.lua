@@ -2,6 +2,7 @@
 local native = require "llmspell_state.native"
 if native.kept.methods then return native.kept.methods end
 local futures = require "llmspell_state.futures"
+local loop = require "llmspell_state.loop"
 local tasks = require "llmspell_state.tasks"
 
 local unpack = table.unpack or unpack
@@ -34,10 +35,7 @@ end
 
 --- Where the call is to be waited for: in a task, or in a coroutine of the host's.
 local function place()
-  local task, blocked = current()
-  if task then return task end
-  local host = tasks.host
-  if host and not blocked and host.is_inside() then return host end
+  return current() or tasks.host_here()
 end
 
 --- Waits at that place for what a call has begun with.
@@ -107,23 +105,23 @@ local function walk(_, iterator)
   end
 end
 
---- A watch → the future of its having something, so that one is asked for at a time.
-local readiness = setmetatable({}, { __mode = "k" })
-
 local function next_change(self, timeout)
   local change, most = later.next(self, timeout)
   local deadline = most and now() + most
   while change == false do
     if deadline and now() >= deadline then return nil end
-    local ready = readiness[self]
-    if not ready then
-      ready = of_call(later.ready(self))
-      readiness[self] = ready
+    local id, waiter = later.ready(self)
+    local ready = of_call(id)
+    ready.is_open_ended = true
+    local ok, e = tasks.wait(ready, deadline)
+    if ready.finished then
+      futures.answer(ready)
+    else
+      -- Nobody waits for it any more: it is no call that is on its way.
+      futures.forget(id)
+      later.forget(waiter)
     end
-    if tasks.wait_until(ready, deadline) then
-      readiness[self] = nil
-      ready:answer()
-    end
+    if not ok then raise(e) end
     change = later.next(self)
   end
   return change
@@ -167,7 +165,7 @@ function methods.add_futures()
   for _, class in ipairs(READABLE) do
     local own = native.classes[class].methods
     function own.get_async(self, key, default)
-      return of_call(later.get(self, key)):with_default(default)
+      return futures.with_default(default, later.get(self, key))
     end
     if own.modify then own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end) end
     own.keys_async = listing("keys", function(key) return key end)
@@ -226,8 +224,8 @@ function methods.wrap()
       end
       function own.transaction(self, run, ...)
         local at = place()
-        if at and run ~= nil then return transact(at, self, run, ...) end
-        if at then return settle(at, later.transaction(self)) end
+        if at and type(run) == "function" then return transact(at, self, run, ...) end
+        if at and run == nil then return settle(at, later.transaction(self)) end
         return blocking.transaction(self, run, ...)
       end
     end
@@ -248,8 +246,8 @@ function methods.wrap()
   local watch = native.classes.Watch
   local blocking = watch.methods.next
   function watch.methods.next(self, timeout)
-    local _, task = current()
-    if task or place() then return next_change(self, timeout) end
+    -- Also where nobody can yield: whoever would write may be a task.
+    if loop.is_stepping or place() then return next_change(self, timeout) end
     return blocking(self, timeout)
   end
   function watch.metatable.__call(self)

@@ -5,6 +5,7 @@
 local native = require "llmspell_state.native"
 if native.kept.tasks then return native.kept.tasks end
 local futures = require "llmspell_state.futures"
+local loop = require "llmspell_state.loop"
 
 local unpack = table.unpack or unpack
 local create, resume, yield, status, running =
@@ -12,25 +13,21 @@ local create, resume, yield, status, running =
 local is_yieldable = coroutine.isyieldable or native.is_yieldable
 local now, raise, Future = native.now, native.raise, futures.Future
 
---- How deep waiting may block inside of tasks that run while another one blocks.
-local DEEPEST = 16
-
 local tasks = {}
 native.kept.tasks = tasks
 
 --- Yielded by who will be resumed when it is time. Whatever else a task yields only lets others run.
 local PARKED = {}
 
-local by_thread, live = {}, {}
-local ready, first, last = {}, 1, 0
-local nesting, is_stepping, has_host = 0, false, false
+--- Tasks that are not done.
+local live = {}
 
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "Task"
 Task.__tostring = Future.__tostring
 Task.is_future = true
-tasks.Task = Task
+Task.is_open_ended = true
 
 --- Tasks that failed and that nobody has waited for.
 local failed = {}
@@ -39,65 +36,19 @@ local function bad_argument(position, name, expected, given)
   raise(native.failure("Invalid", ("bad argument #%d to '%s' (%s expected, got %s)"):format(position, name, expected, type(given))))
 end
 
---- The task that runs here, if it is in a place where it may yield; and the task, if there is one.
+--- The task that runs here, if it is in a place where it may yield; and the task that runs, if there is one: what runs may
+--- also be a coroutine of its own making.
 local function current()
-  local task = by_thread[running()]
-  return task and is_yieldable() and task, task
+  local task = loop.running
+  return task and task.thread == running() and is_yieldable() and task, task
 end
 tasks.current = current
-
-local function make_ready(task)
-  last = last + 1
-  ready[last] = task
-  -- The host's loop is to come here.
-  if has_host and not is_stepping then native.ring() end
-end
-
--- Sleepers: a heap of { deadline, task, token }, the earliest first.
-
-local sleepers, sleeping = {}, 0
-
-local function fall_asleep(deadline, task, token)
-  sleeping = sleeping + 1
-  local place = sleeping
-  while place > 1 do
-    local above = math.floor(place / 2)
-    if sleepers[above][1] <= deadline then break end
-    sleepers[place] = sleepers[above]
-    place = above
-  end
-  sleepers[place] = { deadline, task, token }
-end
-
-local function wake_first()
-  local woken, moved = sleepers[1], sleepers[sleeping]
-  sleepers[sleeping] = nil
-  sleeping = sleeping - 1
-  local place = 1
-  while sleeping > 0 do
-    local below = place * 2
-    if below < sleeping and sleepers[below + 1][1] < sleepers[below][1] then below = below + 1 end
-    if below > sleeping or moved[1] <= sleepers[below][1] then
-      sleepers[place] = moved
-      break
-    end
-    sleepers[place] = sleepers[below]
-    place = below
-  end
-  woken[2]:wake(woken[3])
-end
-
---- The time of the first sleeper that still sleeps: others were woken by something else.
-local function first_deadline()
-  while sleeping > 0 and sleepers[1][2].waits_for ~= sleepers[1][3] do wake_first() end
-  return sleeping > 0 and sleepers[1][1] or nil
-end
 
 --- The end of a task.
 local function finish(task, ok, ...)
   local thread = task.thread
-  by_thread[thread], live[task] = nil, nil
-  if ok then return Future.arrive(task, true, ...) end
+  live[task] = nil
+  if ok then return futures.arrive(task, true, ...) end
   local e = ...
   task.trace = debug.traceback(thread)
   -- What the coroutine has declared as to be closed.
@@ -105,40 +56,28 @@ local function finish(task, ok, ...)
   if type(e) == "table" and type(rawget(e, "kind")) == "string" and rawget(e, "traceback") == nil then
     rawset(e, "traceback", task.trace)
   end
-  Future.arrive(task, false, e)
+  futures.arrive(task, false, e)
   if not task.is_awaited and not task.is_cancelled then failed[#failed + 1] = task end
 end
 
-local function after(task, ok, ...)
+local function after(task, outer, ok, ...)
+  loop.running = outer
   if not ok or status(task.thread) == "dead" then return finish(task, ok, ...) end
-  if (...) ~= PARKED then make_ready(task) end
+  if (...) ~= PARKED then loop.make_ready(task) end
 end
 
---- Goes on with a task: what it waits for gives `ok` and results, or false and an error.
-function Task:receive(...)
-  self.waits_for = nil
-  return after(self, resume(self.thread, ...))
+local function run(task, ...)
+  local outer = loop.running
+  loop.running = task
+  return after(task, outer, resume(task.thread, ...))
 end
 
---- What a task waits for is there, unless it does not wait for that any more.
-function Task:wake(token)
-  if self.waits_for == token then
-    self.waits_for = nil
-    make_ready(self)
-  end
-end
-
-function Task:begin()
-  self.has_begun = true
-  return after(self, resume(self.thread, unpack(self.arguments, 1, self.arguments.n)))
-end
-
---- The error with the place in the task that it came from.
-function Task:answer()
-  if self.ok then return unpack(self.results, 1, self.results.n) end
-  local e = self.results[1]
-  if type(e) == "string" then error(e .. "\n" .. self.trace, 0) end
-  return raise(e)
+--- Goes on with a task that waits for a call: its answer gives `ok` and results, or false and an error.
+local function receive(task, ...)
+  task.waits_for = nil
+  if not loop.is_too_deep then return run(task, ...) end
+  task.answer = futures.pack(...)
+  return loop.make_ready(task)
 end
 
 Task.join = Future.await
@@ -154,9 +93,7 @@ function Task:cancel(e)
   e = e or native.failure("Cancelled", "this task was cancelled")
   self.is_cancelled = true
   if not self.has_begun then
-    self.trace = debug.traceback(self.thread)
-    by_thread[self.thread], live[self] = nil, nil
-    Future.arrive(self, false, e)
+    finish(self, false, e)
     return true
   end
   self.cancelled_by = e
@@ -165,29 +102,35 @@ function Task:cancel(e)
   -- Otherwise it is about to be resumed, or it runs and will be told when it waits.
   if token then
     self.waits_for = nil
-    make_ready(self)
+    loop.make_ready(self)
   end
   return true
 end
 
-local function go_on(task)
-  if task.finished then return end
-  if not task.has_begun then return task:begin() end
+--- The error of who has cancelled a task, to be raised in it now.
+local function cancellation(task)
   local e = task.cancelled_by
-  if e then
-    task.cancelled_by = nil
-    return task:receive(false, e)
+  task.cancelled_by = nil
+  return e
+end
+
+function loop.go_on(task)
+  if task.finished then return end
+  if not task.has_begun then
+    task.has_begun = true
+    return run(task, unpack(task.arguments, 1, task.arguments.n))
   end
-  return task:receive(true)
+  local answer, e = task.answer, cancellation(task)
+  task.answer = nil
+  if e then return run(task, false, e) end
+  if answer then return run(task, unpack(answer, 1, answer.n)) end
+  return run(task, true)
 end
 
 --- Waits in a task for `token`. Answers what it is resumed with: true and results, or false and an error.
 local function park(task, token)
-  local e = task.cancelled_by
-  if e then
-    task.cancelled_by = nil
-    return false, e
-  end
+  local e = cancellation(task)
+  if e then return false, e end
   task.waits_for = token
   return yield(PARKED)
 end
@@ -195,120 +138,61 @@ end
 --- Waits in a task for the answer of a call, from what beginning it has answered: true and results, or false and an error.
 function tasks.outcome(task, id, ...)
   if id == nil then return true, ... end
-  futures.expect(id, task)
+  -- Who is cancelled must not get the answer where it waits next.
+  if not task.cancelled_by then futures.expect(id, task, receive) end
   return park(task, id)
 end
 
+--- What wakes a task: a future that is finished, or a time.
 local Alarm = {}
 Alarm.__index = Alarm
 
+--- Wakes its task, unless that does not wait for it any more.
 function Alarm:wake()
-  self.task:wake(self)
-end
-
---- Waits in a task until a future is finished, or until a time; false and an error when the task is cancelled.
-local function wait_in(task, future, deadline)
-  while not future.finished and not (deadline and now() >= deadline) do
-    local alarm = setmetatable({ task = task }, Alarm)
-    future.waiters[#future.waiters + 1] = alarm
-    if deadline then fall_asleep(deadline, task, alarm) end
-    local ok, e = park(task, alarm)
-    -- A future that is asked again and again keeps nobody who has given up.
-    for index = future.finished and 0 or #future.waiters, 1, -1 do
-      if future.waiters[index] == alarm then table.remove(future.waiters, index) end
-    end
-    if not ok then return false, e end
-  end
-  return true
-end
-
---- One round of the loop: waits at most so long for something to happen, and has the tasks run that can.
-local function step(timeout)
-  if first <= last then
-    timeout = 0
-  else
-    local deadline = first_deadline()
-    local left = deadline and math.max(0, deadline - now())
-    if left and (not timeout or left < timeout) then timeout = left end
-  end
-  if timeout ~= 0 then native.wait(timeout) end
-  local was_stepping = is_stepping
-  is_stepping = true
-  futures.dispatch()
-  while sleeping > 0 and sleepers[1][1] <= now() do wake_first() end
-  -- Whoever is made ready by these runs in the next round.
-  local stop = last
-  while first <= stop do
-    local task = ready[first]
-    ready[first] = nil
-    first = first + 1
-    go_on(task)
-  end
-  is_stepping = was_stepping
-end
-
---- Has the host's loop come again in time.
-local function call_back()
-  if not has_host then return end
-  if first <= last then
-    native.ring()
-  else
-    local deadline = first_deadline()
-    if deadline then native.alarm(math.max(0, deadline - now())) end
+  local task = self.task
+  if task.waits_for == self then
+    task.waits_for = nil
+    loop.make_ready(task)
   end
 end
 
---- Whether anything can still happen by itself.
-local function is_hopeful()
-  return first <= last or futures.in_flight > 0 or first_deadline() ~= nil
-end
-
-local HOPELESS = "this waits for something that nothing is left to finish"
-
---- Runs the loop until `is_done` says so, or until a time.
-local function drive(is_done, deadline)
-  if nesting >= DEEPEST then
-    raise(native.failure("Invalid", ("tasks block inside of each other deeper than %d times"):format(DEEPEST)))
+--- Waits in a task for an alarm that `future`, if there is one, and `deadline`, if there is one, set off.
+local function wait_for_alarm(task, future, deadline)
+  local alarm = setmetatable({ task = task }, Alarm)
+  if future then future.waiters[#future.waiters + 1] = alarm end
+  if deadline then loop.set_alarm(alarm, deadline) end
+  local ok, e = park(task, alarm)
+  loop.stop_alarm(alarm)
+  -- A future that is asked again and again keeps nobody who has given up.
+  for index = future and future.waiters and #future.waiters or 0, 1, -1 do
+    if future.waiters[index] == alarm then table.remove(future.waiters, index) end
   end
-  nesting = nesting + 1
-  local was_stepping = is_stepping
-  local ok, e = pcall(function()
-    while not is_done() do
-      local left = deadline and deadline - now()
-      if left and left <= 0 then return end
-      if not left and not is_hopeful() then raise(native.failure("Cancelled", HOPELESS)) end
-      step(left)
-    end
-  end)
-  nesting, is_stepping = nesting - 1, was_stepping
-  if nesting == 0 then call_back() end
-  if not ok then raise(e) end
+  return ok, e
 end
 
---- Runs the loop for a task that must not yield here, if there is one, or for nobody in particular; a cancelled task gets its
---- error.
-local function drive_for(task, is_done, deadline)
-  if not task then return drive(is_done, deadline) end
+--- Runs the loop for a task that must not yield here, if there is one, or for nobody in particular. Answers as `wait`.
+local function drive_for(task, is_done, deadline, is_alone)
+  if not task then return pcall(loop.drive, is_done, deadline, is_alone) end
   task.is_blocked = true
-  local ok, e = pcall(drive, function() return task.cancelled_by or is_done() end, deadline)
+  local ok, e = pcall(loop.drive, function() return task.cancelled_by or is_done() end, deadline, is_alone)
   task.is_blocked = nil
-  local cancelled_by = task.cancelled_by
-  task.cancelled_by = nil
-  if cancelled_by then raise(cancelled_by) end
-  if not ok then raise(e) end
+  local cancelled_by = cancellation(task)
+  if cancelled_by then return false, cancelled_by end
+  return ok, e
 end
 
---- Waits where nobody can yield, until a future is finished or until a time.
+--- Waits where nobody can yield, until a future is finished or until a time. Answers as `wait`.
 local function block(task, future, deadline)
   if future.is_blocked then
-    raise(native.failure("Cancelled", "this waits for a task that blocks until this returns"))
+    return false, native.failure("Cancelled", "this waits for a task that blocks until this returns")
   end
-  drive_for(task, function() return future.finished end, deadline)
+  local is_alone = not future.is_open_ended or deadline and not future.thread
+  return drive_for(task, function() return future.finished end, deadline, is_alone)
 end
 
---- Raises the first error of a callback.
+--- Raises the first error of a callback, where no round of the loop will.
 local function tell_failures()
-  local failure = futures.next_failure()
+  local failure = not loop.is_stepping and futures.next_failure()
   if failure then raise(failure[1]) end
 end
 
@@ -316,54 +200,59 @@ end
 local function tell_failed()
   while failed[1] do
     local task = table.remove(failed, 1)
-    if not task.is_awaited then return task:answer() end
+    if not task.is_awaited then return futures.answer(task) end
   end
 end
 
---- Set by an adapter: `is_inside()`, whether a coroutine of the host's own runs here, which may yield to it; `wait(future)`,
---- which waits in it; and perhaps `sleep(seconds)`.
+--- Set by an adapter: `is_inside()`, whether a coroutine of the host's own runs here, which may yield to it; and
+--- `wait(future)`, which waits in it.
 tasks.host = nil
 
-function futures.wait(future)
-  local task, blocked = current()
-  if task then
-    local ok, e = wait_in(task, future)
-    if not ok then raise(e) end
-    return
-  end
-  local host = not blocked and tasks.host
-  if host and host.is_inside() then return host.wait(future) end
-  block(blocked, future)
-  if not blocked then tell_failures() end
+--- The host, where one of its coroutines runs and not one of our tasks.
+function tasks.host_here()
+  local host = tasks.host
+  return host and not loop.running and host.is_inside() and host
 end
 
 local function spawn(f, ...)
   local can, thread = pcall(create, f)
   -- Lua 5.1 makes no coroutine of a function of C.
   if not can then thread = create(function(...) return f(...) end) end
-  local task = Future.new(Task)
+  local task = futures.new(Task)
   task.thread, task.arguments = thread, futures.pack(...)
-  by_thread[thread], live[task] = task, true
-  make_ready(task)
+  live[task] = true
+  loop.make_ready(task)
   return task
 end
 
---- Waits for a future until a time; says whether it is finished.
-function tasks.wait_until(future, deadline)
+--- Waits for a future, at most until a time; false and an error when it has to stop before.
+local function wait(future, deadline)
   local task, blocked = current()
   if task then
-    local ok, e = wait_in(task, future, deadline)
-    if not ok then raise(e) end
-  elseif not blocked and tasks.host and tasks.host.is_inside() then
-    -- Hosts know no deadlines: a task waits in the place of their coroutine.
-    local waiter = spawn(function() return tasks.wait_until(future, deadline) end)
-    waiter.is_awaited = true
-    call_back()
-    tasks.host.wait(waiter)
-  else
-    block(blocked, future, deadline)
+    while not future.finished and not (deadline and now() >= deadline) do
+      local ok, e = wait_for_alarm(task, future, deadline)
+      if not ok then return false, e end
+    end
+    return true
   end
-  return future.finished
+  if future.finished then return true end
+  local host = tasks.host_here()
+  if not host then return block(blocked, future, deadline) end
+  if not deadline then
+    host.wait(future)
+    return true
+  end
+  -- Hosts know no deadlines: a task waits in the place of their coroutine.
+  local waiter = spawn(wait, future, deadline)
+  host.wait(waiter)
+  return unpack(waiter.results, 1, waiter.results.n)
+end
+tasks.wait = wait
+
+function futures.wait(future)
+  local ok, e = wait(future)
+  if not ok then raise(e) end
+  tell_failures()
 end
 
 --- Where `pcall` is no place to yield from, the function gets a coroutine of its own.
@@ -371,12 +260,11 @@ local yields_in_pcall = select(2, resume(create(function() pcall(yield, PARKED) 
 
 --- `pcall` in a task, whose function may yield.
 function tasks.protected(f, ...)
-  local task = current()
-  if not task or yields_in_pcall then return pcall(f, ...) end
+  if not current() or yields_in_pcall then return pcall(f, ...) end
   local child = spawn(f, ...)
   child.is_awaited = true
   repeat
-    local ok, e = wait_in(task, child)
+    local ok, e = wait(child)
     if not ok then child:cancel(e) end
   until ok
   return child.ok, unpack(child.results, 1, child.results.n)
@@ -408,20 +296,20 @@ function public.run(f, ...)
   if type(f) ~= "function" then bad_argument(1, "run", "function", f) end
   prepare()
   local main = spawn(f, ...)
-  if by_thread[running()] then return main:await() end
+  if loop.is_stepping then return main:await() end
   main.is_awaited = true
   local function cancel_all(message)
     local left = {}
     for task in pairs(live) do left[#left + 1] = task end
     for _, task in ipairs(left) do task:cancel(native.failure("Cancelled", message)) end
   end
-  local ok, e = pcall(drive, function()
+  local ok, e = pcall(loop.drive, function()
     if main.finished and not main.ok and not main.has_ended_all then
       main.has_ended_all = true
       cancel_all("the function of 'run' has failed")
     end
     if next(live) == nil then return true end
-    if not is_hopeful() then cancel_all(HOPELESS) end
+    if not loop.is_hopeful() then cancel_all(loop.HOPELESS) end
     return false
   end)
   if not ok then
@@ -429,10 +317,10 @@ function public.run(f, ...)
     cancel_all("'run' was interrupted")
     raise(e)
   end
-  if not main.ok then return main:answer() end
+  if not main.ok then return futures.answer(main) end
   tell_failed()
   tell_failures()
-  return main:answer()
+  return futures.answer(main)
 end
 
 function public.sleep(seconds)
@@ -440,16 +328,15 @@ function public.sleep(seconds)
   local deadline = native.seconds(seconds, "sleep")
   deadline = deadline and now() + deadline
   local task, blocked = current()
+  local ok, e
   if task then
-    local token = {}
-    if deadline then fall_asleep(deadline, task, token) end
-    local ok, e = park(task, token)
-    if not ok then raise(e) end
-    return
+    ok, e = wait_for_alarm(task, nil, deadline)
+  elseif tasks.host_here() then
+    return spawn(public.sleep, seconds):await()
+  else
+    ok, e = drive_for(blocked, function() return false end, deadline or math.huge, true)
   end
-  local host = tasks.host
-  if host and not blocked and host.sleep and host.is_inside() then return host.sleep(seconds) end
-  drive_for(blocked, function() return false end, deadline or math.huge)
+  if not ok then raise(e) end
 end
 
 function public.timeout(seconds, f, ...)
@@ -459,9 +346,7 @@ function public.timeout(seconds, f, ...)
   local child = spawn(f, ...)
   child.is_awaited = true
   local deadline = most and now() + most
-  local task = current()
-  local ok, e = true, nil
-  if task then ok, e = wait_in(task, child, deadline) else tasks.wait_until(child, deadline) end
+  local ok, e = wait(child, deadline)
   if not ok then
     child:cancel(e)
   elseif not child.finished then
@@ -469,7 +354,7 @@ function public.timeout(seconds, f, ...)
   end
   if not child.finished then futures.wait(child) end
   if not ok then raise(e) end
-  return child:answer()
+  return futures.answer(child)
 end
 
 --- The results of all, in their order; the first error, in that order, once all are done.
@@ -489,24 +374,24 @@ local function answers(list, name)
     list[index] = item
   end
   for _, item in ipairs(list) do
-    if not item.finished then
-      local task = current()
-      local ok, e = true, nil
-      if task then ok, e = wait_in(task, item) else futures.wait(item) end
-      if not ok then
-        for _, child in ipairs(started) do child:cancel() end
-        raise(e)
-      end
+    local ok, e = true, nil
+    if not item.finished then ok, e = wait(item) end
+    if not ok then
+      for _, child in ipairs(started) do child:cancel() end
+      raise(e)
     end
   end
+  tell_failures()
   local results = { n = #list }
-  for index, item in ipairs(list) do results[index] = (item:answer()) end
+  for index, item in ipairs(list) do results[index] = (futures.answer(item)) end
   return results
 end
 
 function public.gather(list)
   if type(list) ~= "table" or futures.is_future(list) then bad_argument(1, "gather", "table of futures", list) end
-  return answers({ unpack(list) }, "gather")
+  local items = {}
+  for index = 1, #list do items[index] = list[index] end
+  return answers(items, "gather")
 end
 
 function public.join(...)
@@ -517,23 +402,14 @@ end
 public.future = futures.promise
 
 function public.poll(timeout)
-  if by_thread[running()] then raise(native.failure("Invalid", "'poll' is for the loop that runs tasks, not for a task")) end
-  if is_stepping then raise(native.failure("Invalid", "'poll' is called from a callback that it is running")) end
-  timeout = timeout == nil and 0 or native.seconds(timeout, "poll")
-  local ok, e = pcall(step, timeout)
-  is_stepping = false
-  call_back()
-  if not ok then raise(e) end
+  if loop.running then raise(native.failure("Invalid", "'poll' is for the loop that runs tasks, not for a task")) end
+  if loop.is_stepping then raise(native.failure("Invalid", "'poll' is called from a callback that it is running")) end
+  loop.poll(timeout == nil and 0 or native.seconds(timeout, "poll"))
   tell_failed()
   tell_failures()
   return next(live) ~= nil or futures.in_flight > 0
 end
 
-function public.fd()
-  has_host = true
-  local fd = native.fd()
-  call_back()
-  return fd
-end
+public.fd = loop.fd
 
 return tasks

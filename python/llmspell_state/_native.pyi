@@ -175,7 +175,7 @@ class AsyncTransaction:
     @property
     def ended(self, /) -> bool:
         """
-        Whether it was committed, rolled back, or failed to commit.
+        Whether it was committed, rolled back, or failed to commit. While a thread reads for it, it was not.
         """
     def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
@@ -258,7 +258,7 @@ class AsyncWatch:
     @property
     def closed(self, /) -> bool:
         """
-        Whether it was closed.
+        Whether `close` was called.
         """
     def fetch(self, /, to: "Completions", future: "asyncio.Future[bool]") -> "None":
         """
@@ -296,7 +296,8 @@ class Completions:
     """
     def __new__(cls, /, event_loop: "asyncio.AbstractEventLoop") -> Completions:
         """
-        Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
+        Those of a loop, which must have its own thread call `pop` and then `rest` when the descriptor is readable, and hold
+        what does so.
         """
     def fileno(self, /) -> int:
         """
@@ -311,6 +312,11 @@ class Completions:
         """
         A future whose call has ended, its result, and what the call failed with; `None` when there is none now. Futures that
         are done already, since whoever waited was cancelled, are left out.
+        """
+    def rest(self, /) -> None:
+        """
+        Ends a turn of the loop: begins calls that were kept for the next one, and says by the descriptor whether there is
+        more to do.
         """
     @staticmethod
     def running(event_loop: "asyncio.AbstractEventLoop") -> "Completions | None":
@@ -528,7 +534,9 @@ class State(Scope):
         """
     def close(self, /) -> None:
         """
-        Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
+        Closes the store; closing it again does nothing.
+
+        Scopes, transactions, views and watches of it raise `ClosedError` from then on, also for who waits.
         """
     @property
     def config(self, /) -> Any:
@@ -754,7 +762,7 @@ class Watch:
     @property
     def closed(self, /) -> bool:
         """
-        Whether it was closed.
+        Whether `close` was called.
         """
     @property
     def name(self, /) -> str | None:

@@ -85,6 +85,8 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         return Verification(*super().verify())
 
     def __enter__(self) -> Self:
+        if self.closed:
+            _ = self.version  # says so in the words of every other call
         return self
 
     def __repr__(self) -> str:

@@ -22,6 +22,8 @@ class Transaction(_native.Transaction, StateMapping):  # type: ignore[misc]  # c
     __slots__ = ()
 
     def __enter__(self) -> Self:
+        if not self.active:
+            self.get_many(())  # says why
         return self
 
     def entry(self, key: str) -> Entry | None:

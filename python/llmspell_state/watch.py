@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class Watch(_native.Watch):
     """An iterator over changes, made by ``watch()``, which waits for the next one as long as it takes.
 
-    It tells every commit of any process once, whole and in order, and ends when it is closed. It reads the log as it
-    goes, so a slow consumer costs no memory and holds up no writer. Threads may share it: each change goes to one.
+    It tells every commit of any process once, whole and in order, and ends when it is closed; when its state is closed,
+    it raises ``ClosedError``. It reads the log as it goes, so a slow consumer costs no memory and holds up no writer.
+    Threads may share it: each change goes to one.
 
     A watch with a name keeps in the store how far it has come whenever it fetches more, and when it is saved or
     closed; it goes on there when it is opened again. A change counts as done when the next one is asked for, or at
@@ -33,8 +34,9 @@ class Watch(_native.Watch):
     def next(self, timeout: float | None = None) -> Change | None:
         """The next change, waiting for it at most ``timeout`` seconds, or as long as it takes without one.
 
-        ``None`` when none came, or when the watch was closed. ``NotFoundError`` when changes that are to be told are
-        not in the log any more: read the keys, and watch from now on.
+        ``None`` when none came, or when the watch was closed. ``ClosedError`` when its state was closed.
+        ``NotFoundError`` when changes that are to be told are not in the log any more: read the keys, and watch from
+        now on.
         """
         fields = super().next(timeout)
         return None if fields is None else Change._from_store(*fields)

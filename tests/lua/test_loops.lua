@@ -120,6 +120,31 @@ tests["copas: its threads wait by yielding to it"] = function()
   ]]
 end
 
+tests["copas: sleeps and timeouts of its threads let the others go on"] = function()
+  if not has "copas" then return end
+  runs [[
+    local copas, loop = require "copas", require "llmspell_state.loops.copas"
+    local attached = loop.attach()
+    local order, value = {}, nil
+    copas.addthread(loop.wrap(function()
+      State.sleep(0.03)
+      order[#order + 1] = "slow"
+    end))
+    copas.addthread(loop.wrap(function()
+      value = State.timeout(20, function() State.sleep(0.01) return state:set("k", 1) end)
+      order[#order + 1] = "timed"
+    end))
+    copas.addthread(loop.wrap(function()
+      State.sleep(0)
+      order[#order + 1] = "quick"
+      attached.stop()
+    end))
+    while #order < 3 do copas.step(1) end
+    assert(table.concat(order, " ") == "quick timed slow" and value == 1, table.concat(order, " "))
+    print "fine"
+  ]]
+end
+
 tests["Neovim runs tasks in its own loop"] = function()
   if not rawget(_G, "jit") then return end
   if os.execute("command -v nvim >/dev/null") ~= 0 then

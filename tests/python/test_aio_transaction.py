@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from llmspell_state import ConflictError
+from llmspell_state import ClosedError, ConflictError, InvalidTypeError
 from llmspell_state.aio import State, Transaction
 from loops import run
 
@@ -103,6 +104,26 @@ def test_calls_of_one_transaction_may_overlap(path: Path) -> None:
     run(main())
 
 
+def test_a_transaction_may_be_committed_while_it_is_read(path: Path) -> None:
+    async def main() -> None:
+        async with State(path, sync_mode="NORMAL", cache_size_mb=0) as state:
+            await state.set_many({f"k{n:04}": n for n in range(2000)})
+            for n in range(10):
+                tx = await state.begin()
+                await tx.set("own", n)
+                reads = [asyncio.ensure_future(tx.count("k*")) for _ in range(20)]
+                while not reads[0].done():
+                    assert tx.active  # asked while a thread of the library is at it
+                    await asyncio.sleep(0)
+                await tx.commit()
+                assert not tx.active and await state.get("own") == n
+                # Those that came too late say so.
+                for found in await asyncio.gather(*reads, return_exceptions=True):
+                    assert found == 2000 or isinstance(found, ClosedError)
+
+    run(main())
+
+
 def test_a_block_that_ended_its_transaction_leaves_it_so() -> None:
     async def main() -> None:
         async with State() as state:
@@ -117,5 +138,50 @@ def test_a_block_that_ended_its_transaction_leaves_it_so() -> None:
                     await tx.set("a", 3)
                     raise RuntimeError
             assert await state.get("a") == 1
+
+    run(main())
+
+
+def test_a_block_cannot_be_entered_with_a_transaction_that_has_ended() -> None:
+    async def main() -> None:
+        async with State() as state:
+            for how in ("commit", "rollback"):
+                tx = await state.begin()
+                async with tx:  # as long as it has not, it can
+                    await tx.set("a", 1)
+                    await getattr(tx, how)()
+                with pytest.raises(ClosedError, match="this transaction was"):
+                    async with tx:
+                        pytest.fail("entered")
+                with pytest.raises(ClosedError, match="this transaction was"):
+                    await tx
+            tx = await state.begin()
+        with pytest.raises(ClosedError, match="this state is closed"):
+            async with tx:
+                pytest.fail("entered")
+        with pytest.raises(ClosedError, match="this state is closed"):
+            async with state:
+                pytest.fail("entered")
+        with pytest.raises(ClosedError, match="this state is closed"):
+            await state
+
+    run(main())
+
+
+def test_an_async_generator_is_refused_and_changes_nothing() -> None:
+    async def generator(_: object) -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        async with State() as state:
+            calls = [
+                lambda fn: state.transact(fn),
+                lambda fn: state.modify("a", fn),
+                lambda fn: state.transact(lambda tx: tx.modify("a", fn)),
+            ]
+            for call in calls:
+                with pytest.raises(InvalidTypeError, match="not an async generator"):
+                    await call(generator)
+            assert await state.count() == await state.version() == 0
 
     run(main())

@@ -38,6 +38,23 @@ def test_a_block_may_end_its_transaction_itself(state: State):
     assert state.entry("a").version == version
 
 
+def test_a_block_cannot_be_entered_with_a_transaction_that_has_ended(state: State):
+    for how in ("commit", "rollback"):
+        tx = state.begin()
+        getattr(tx, how)()
+        with pytest.raises(ClosedError, match="this transaction was"):
+            with tx:
+                pytest.fail("entered")
+    tx = state.begin()
+    state.close()
+    with pytest.raises(ClosedError, match="this state is closed"):
+        with tx:
+            pytest.fail("entered")
+    with pytest.raises(ClosedError, match="this state is closed"):
+        with state:
+            pytest.fail("entered")
+
+
 def test_begin_commit_and_rollback_are_there_without_a_block(state: State):
     tx = state.begin()
     tx["a"] = 1

@@ -128,8 +128,12 @@ pub(crate) fn push_placeless(call: &Call, failure: &Failure) {
 }
 
 /// The Lua side of this module, whose lines say nothing to a user.
-const OWN_SOURCES: [&[u8]; 3] =
-    [b"/llmspell_state/methods.lua", b"/llmspell_state/tasks.lua", b"/llmspell_state/futures.lua"];
+const OWN_SOURCES: [&[u8]; 4] = [
+    b"/llmspell_state/methods.lua",
+    b"/llmspell_state/tasks.lua",
+    b"/llmspell_state/loop.lua",
+    b"/llmspell_state/futures.lua",
+];
 
 /// The first level from `level` on that is not of this module.
 fn users_level(stack: Stack, mut level: c_int) -> c_int {

@@ -7,7 +7,7 @@ use crate::call::{Call, Returned, function};
 use crate::error::Failure;
 use crate::queue;
 use crate::stack::{Function, Place, Stack};
-use llmspell_state_persistence::{Differences, Items, Keys, Retry, Scope, State, Transaction, View, Watch};
+use llmspell_state_persistence::{Differences, Items, Keys, Retry, Scope, State, Transaction, View, Waiter, Watch};
 use mlua::ffi;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::raw::c_int;
@@ -25,6 +25,8 @@ pub(crate) enum Object {
     Watch(Watch, Scope),
     View(View),
     Retry(Retry),
+    /// A wait for a watch to have something.
+    Waiter(Watch, Waiter),
     Queue(queue::Held),
 }
 
@@ -109,9 +111,12 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
         Object::Transaction(_) => &TRANSACTION,
         Object::Watch(..) => &WATCH,
         Object::View(_) => &VIEW,
-        Object::Keys(..) | Object::Items(..) | Object::Differences(..) | Object::Retry(_) | Object::Queue(_) => {
-            &INTERNAL
-        }
+        Object::Keys(..)
+        | Object::Items(..)
+        | Object::Differences(..)
+        | Object::Retry(_)
+        | Object::Waiter(..)
+        | Object::Queue(_) => &INTERNAL,
     };
     stack.protected(0, 1, &|stack: Stack| {
         let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();

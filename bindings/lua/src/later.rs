@@ -42,6 +42,7 @@ pub(crate) static FUNCTIONS: Functions = &[
     function!("forget_watch", forget_watch),
     function!("next", next),
     function!("ready", ready),
+    function!("forget", forget),
     function!("save", save),
     function!("close", close),
     function!("open", reading open),
@@ -341,6 +342,7 @@ fn transaction(call: &Call) -> Returned {
 
 /// `attempts(fn, options)`: how often `transact` runs its function at most.
 fn attempts(call: &Call) -> Returned {
+    let call = &call.on_behalf_of("transact");
     call.own_scope()?;
     call.check_function(2)?;
     call.push_count(call.attempts(3)?.unwrap_or(limits::ATTEMPTS).into());
@@ -426,14 +428,24 @@ fn next(call: &Call) -> Returned {
     Ok(2)
 }
 
-/// Tells when `next` has something.
+/// Tells when `next` has something; answers the number of the call, and what `forget` takes.
 fn ready(call: &Call) -> Returned {
-    let (watch, _) = call.own_watch()?;
+    let watch = call.own_watch()?.0.clone();
     let teller = queue::current(**call)?.teller();
-    let id = teller.id();
-    watch.ready(move |done| teller.tell(done.map(|()| Outcome::Nothing)));
-    call.push_count(id);
-    Ok(1)
+    call.set_top(0);
+    call.push_count(teller.id());
+    let waiter = watch.wait(move |done| teller.tell(done.map(|()| Outcome::Nothing)));
+    handle::push(**call, Object::Waiter(watch, waiter))?;
+    Ok(2)
+}
+
+/// Takes back what `ready` has begun.
+fn forget(call: &Call) -> Returned {
+    match handle::object(call, 1) {
+        Some(Object::Waiter(watch, waiter)) => watch.forget(*waiter),
+        _ => return Err(call.expected(1, "waiter")),
+    }
+    Ok(0)
 }
 
 fn save(call: &Call) -> Returned {

@@ -43,7 +43,9 @@ impl State {
         Ok(PyClassInitializer::from(Scope::new(root, default)).add_subclass(Self { state }))
     }
 
-    /// Closes the store; closing it again does nothing. Its scopes and transactions are closed with it.
+    /// Closes the store; closing it again does nothing.
+    ///
+    /// Scopes, transactions, views and watches of it raise `ClosedError` from then on, also for who waits.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || self.state.close())
     }

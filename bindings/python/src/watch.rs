@@ -79,7 +79,7 @@ impl Watch {
         self.watch.name()
     }
 
-    /// Whether it was closed.
+    /// Whether `close` was called.
     #[getter]
     fn closed(&self) -> bool {
         self.watch.is_closed()

@@ -12,6 +12,8 @@ local is_yieldable = coroutine.isyieldable or native.is_yieldable
 local loop = {}
 
 local inside = setmetatable({}, { __mode = "k" })
+--- How many threads wait.
+local waiting = 0
 
 --- Goes on with a thread, and has Copas wait for what it waits for then.
 local function go_on(thread)
@@ -30,7 +32,11 @@ tasks.set_host {
   end,
   wait = function(future)
     local thread = coroutine.running()
-    future:on_done(function() go_on(thread) end)
+    waiting = waiting + 1
+    future:on_done(function()
+      waiting = waiting - 1
+      go_on(thread)
+    end)
     coroutine.yield()
   end,
 }
@@ -43,7 +49,7 @@ function loop.wrap(f)
   end
 end
 
---- Has Copas run tasks and answer calls until `stop()` of what this answers.
+--- Has Copas run tasks and answer calls until `stop()` of what this answers; then it still answers the threads that wait.
 function loop.attach()
   local is_stopped = false
   local fd = State.fd()
@@ -58,7 +64,7 @@ function loop.attach()
     return nil, "timeout"
   end
   copas.addthread(function()
-    while not is_stopped do
+    while not is_stopped or waiting > 0 do
       bell.has_rung = false
       copas.receive(bell)
       -- An error of a callback, or of a task that nobody waits for, is told by Copas, and is no reason to answer nobody else.

@@ -11,25 +11,32 @@ local tasks = require "llmspell_state.tasks"
 local is_yieldable = coroutine.isyieldable or native.is_yieldable
 local loop = {}
 
+--- How many coroutines of a controller wait.
+local waiting = setmetatable({}, { __mode = "k" })
+
 tasks.set_host {
   is_inside = function()
     local _, is_own = cqueues.running()
     return is_own and is_yieldable()
   end,
   wait = function(future)
-    local finished = condition.new()
-    future:on_done(function() finished:signal() end)
+    local controller, finished = cqueues.running(), condition.new()
+    waiting[controller] = (waiting[controller] or 0) + 1
+    future:on_done(function()
+      waiting[controller] = waiting[controller] - 1
+      finished:signal()
+    end)
     while not future:done() do finished:wait() end
   end,
-  sleep = cqueues.sleep,
 }
 
---- Has a controller run tasks and answer calls until `stop()` of what this answers.
+--- Has a controller run tasks and answer calls until `stop()` of what this answers; then it still answers those of its
+--- coroutines that wait.
 function loop.attach(controller)
   local is_stopped = false
   local fd = State.fd()
   controller:wrap(function()
-    while not is_stopped do
+    while not is_stopped or (waiting[controller] or 0) > 0 do
       cqueues.poll({ pollfd = fd, events = "r" })
       -- An error of a callback, or of a task that nobody waits for, ends a coroutine of its own, not this one, which answers the
       -- others.

@@ -7,14 +7,19 @@ thread then makes the objects and resolves the futures. No thread but those of P
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Callable
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .. import _native
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    _Ts = TypeVarTuple("_Ts")
+
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 _AT_ONCE: Final = 64
 """Futures that are resolved before the loop gets its turn: each wakes a task, and timers wait for all of these."""
 _SHORTEST: Final = 0.001
@@ -22,16 +27,21 @@ _LONGEST: Final = 0.010
 """Seconds between looks, where a loop cannot wait for a descriptor."""
 
 
+_running = _native.Completions.running
+
+
 def later(
-    call: Callable[Concatenate[_native.Completions, asyncio.Future[_T], _P], None], *args: _P.args, **kwargs: _P.kwargs
+    call: Callable[[_native.Completions, asyncio.Future[_T], Unpack[_Ts]], None], *args: Unpack[_Ts]
 ) -> asyncio.Future[_T]:
-    """Makes a call without waiting for it; the future of the running loop gets what comes of it."""
-    loop = asyncio.get_running_loop()
-    completions = _native.Completions.running(loop)
-    if completions is None:
-        completions = _attached(loop)
+    """Makes a call without waiting for it; the future of the running loop gets what comes of it.
+
+    A thousand tasks may begin in one turn of the loop, and come here before any timer has its turn: every name that is
+    looked up counts.
+    """
+    loop = get_running_loop()
+    completions = _running(loop) or _attached(loop)
     future: asyncio.Future[_T] = loop.create_future()
-    call(completions, future, *args, **kwargs)
+    call(completions, future, *args)
     return future
 
 
@@ -73,15 +83,17 @@ def _attached(loop: asyncio.AbstractEventLoop) -> _native.Completions:
 
 def _resolve(completions: _native.Completions) -> None:
     """Resolves futures whose calls have ended, some of them if there are many."""
+    pop = completions.pop
     for _ in range(_AT_ONCE):
-        if (ended := completions.pop()) is None:
-            return
+        if (ended := pop()) is None:
+            break
         future, result, error = ended
         if error is None:
             future.set_result(result)
         else:
             future.set_exception(error)
             future.exception()  # whoever waits may be cancelled before it looks; nobody need hear of the error then
+    completions.rest()
 
 
 def _poll(loop: asyncio.AbstractEventLoop, completions: _native.Completions, pause: float = _SHORTEST) -> None:

@@ -87,6 +87,8 @@ class State(Scope):
                 await later(handle.close)
             else:
                 self._handle, self._opened = handle, True
+        elif self._handle.closed:
+            await later(self._handle.version)  # says so in the words of every other call
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -102,7 +104,10 @@ class State(Scope):
                 raise
 
     async def close(self) -> None:
-        """Closes the store; closing it again does nothing. Its scopes, transactions and watches are closed with it."""
+        """Closes the store; closing it again does nothing.
+
+        Scopes, transactions, views and watches of it raise ``ClosedError`` from then on, also for who waits.
+        """
         await later(self._handle.close)
 
     async def verify(self) -> Verification:

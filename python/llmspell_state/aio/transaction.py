@@ -21,7 +21,12 @@ class Transaction(Verbs):
 
     ``async with state.transaction() as tx`` begins it, commits at the end and rolls back on an exception, also that of
     being cancelled; ``tx = await state.transaction()`` leaves both to the caller. No lock is held while it is open, so
-    it may await anything. One that is dropped without a commit has changed nothing.
+    it may await anything. One that is dropped without a commit has changed nothing. Entering one that has ended raises
+    ``ClosedError``.
+
+    It is for one task at a time. Calls of several tasks in one transaction may overlap, and each is whole. But nothing
+    keeps two tasks apart that both read a value and then write what they made of it: of two ``modify`` of a key that
+    overlap, one may be lost. Tasks with a transaction each are kept apart, by ``ConflictError``.
     """
 
     __slots__ = ("_scope",)
@@ -42,6 +47,8 @@ class Transaction(Verbs):
         if self._scope is not None:
             self._handle = await later(self._scope.transaction)
             self._scope = None
+        else:
+            await later(self._handle.get_many, ())  # one that has ended says so
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -70,7 +77,8 @@ class Transaction(Verbs):
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn``, a plain or an async function, makes of the current one; returns the new one.
 
-        ``fn`` gets ``default`` when the key is missing.
+        ``fn`` gets ``default`` when the key is missing. What another task does to the key by the same transaction
+        meanwhile is lost.
         """
         check_function(fn)
         entry = await self.entry(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from copy import deepcopy
 from typing import Any, Final, TypeVar, overload
 
@@ -137,7 +137,9 @@ def fresh(default: Any) -> Any:
 
 
 async def outcome(result: Awaitable[_T] | _T) -> _T:
-    """What a function answers, be it an async one or a plain one."""
+    """What a function answers, be it an async one or a plain one. An async generator has not done anything then."""
+    if isinstance(result, AsyncGenerator):
+        raise InvalidTypeError("fn takes a plain or an async function, not an async generator: it must not yield")
     return await result if isinstance(result, Awaitable) else result
 
 

@@ -22,9 +22,9 @@ Loop = asyncio.AbstractEventLoop
 class Watch(AsyncIterator[Change]):
     """Changes for ``async for``, made by ``watch()``; it waits for the next one as long as it takes.
 
-    It tells every commit of any process once, whole and in order, and ends when it is closed. It reads the log as it
-    goes, so a slow consumer costs no memory and holds up no writer. Cancelling whoever waits loses no change. Tasks may
-    share it: each change goes to one.
+    It tells every commit of any process once, whole and in order, and ends when it is closed; when its state is closed,
+    it raises ``ClosedError``. It reads the log as it goes, so a slow consumer costs no memory and holds up no writer.
+    Cancelling whoever waits loses no change. Tasks may share it: each change goes to one.
 
     ``async with state.watch() as watch`` closes it at the end; ``watch = await state.watch()`` leaves that to the
     caller. Both return when it has begun.
@@ -80,8 +80,9 @@ class Watch(AsyncIterator[Change]):
     async def next(self, timeout: float | None = None) -> Change | None:
         """The next change, waiting for it at most ``timeout`` seconds, or as long as it takes without one.
 
-        ``None`` when none came, or when the watch was closed. ``NotFoundError`` when changes that are to be told are
-        not in the log any more: read the keys, and watch from now on.
+        ``None`` when none came, or when the watch was closed. ``ClosedError`` when its state was closed.
+        ``NotFoundError`` when changes that are to be told are not in the log any more: read the keys, and watch from
+        now on.
         """
         deadline = None if timeout is None else _deadline(timeout)
         handle = await self._begin()
@@ -129,7 +130,7 @@ class Watch(AsyncIterator[Change]):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether ``close`` was called."""
         return self._handle.closed
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ local function functions(state)
   local binary = State.binary("x")
   local _, iterator = debug.getupvalue(state:keys(), 1)
   local watch = state:watch()
-  WAITS[debug.getmetatable(watch).__call], WAITS[watch.next] = true, true
+  for _, wait in ipairs { debug.getmetatable(watch).__call, watch.next, watch.next_async } do WAITS[wait] = true end
   for _, object in ipairs {
     state, state:scope("a"), state:transaction(), iterator, binary, watch, state:at(0), state:set_async("k1", 1),
   } do

@@ -1,9 +1,11 @@
 //! The futures of an event loop that wait for the core, and how its own thread resolves them.
 
+use super::notes::Made;
 use super::queue::{Outcome, Queue};
+use super::turn::Turn;
 use crate::error::to_py;
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Call, Error, ErrorKind, fork_generation};
+use llmspell_state_persistence::{Error, ErrorKind, fork_generation};
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -29,6 +31,7 @@ pub(crate) struct Completions(Arc<Pending>);
 struct Pending {
     event_loop: Py<PyAny>,
     queue: Arc<Queue>,
+    turn: Mutex<Turn>,
     futures: Mutex<HashMap<u64, Py<PyAny>>>,
     next: AtomicU64,
     /// The process that made it.
@@ -52,17 +55,37 @@ impl Pending {
     fn is_of(&self, running: &Bound<'_, PyAny>) -> bool {
         self.event_loop.is(running) && self.process == fork_generation()
     }
+
+    fn next(&self) -> Option<(u64, Outcome)> {
+        lock(&self.turn).outcome(|| self.queue.take())
+    }
+
+    /// Makes a call, in this turn of the loop or in one of the next.
+    fn begin(&self, call: impl FnOnce() + Send + 'static) {
+        let (now, is_first) = {
+            let mut turn = lock(&self.turn);
+            let is_first = !turn.has_more();
+            (turn.begin(call), is_first)
+        };
+        match now {
+            Some(call) => call(),
+            None if is_first => self.queue.rest(true),
+            None => {}
+        }
+    }
 }
 
 #[pymethods]
 impl Completions {
-    /// Those of a loop, which must have its own thread call `pop` when the descriptor is readable, and hold what does so.
+    /// Those of a loop, which must have its own thread call `pop` and then `rest` when the descriptor is readable, and hold
+    /// what does so.
     #[new]
     #[pyo3(signature = (event_loop: "asyncio.AbstractEventLoop"))]
     fn py_new(event_loop: Bound<'_, PyAny>) -> PyResult<Self> {
         let pending = Arc::new(Pending {
             event_loop: event_loop.unbind(),
             queue: Arc::new(Queue::new()?),
+            turn: Mutex::default(),
             futures: Mutex::default(),
             next: AtomicU64::new(0),
             process: fork_generation(),
@@ -109,7 +132,7 @@ impl Completions {
             // In a fork the descriptor is the parent's, too: emptying it would take its wake-up away.
             return Ok(None);
         }
-        while let Some((id, outcome)) = self.0.queue.pop() {
+        while let Some((id, outcome)) = self.0.next() {
             let future = lock(&self.0.futures).remove(&id);
             let Some(future) = future.map(|future| future.into_bound(py)) else { continue };
             if future.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -121,6 +144,20 @@ impl Completions {
             }));
         }
         Ok(None)
+    }
+
+    /// Ends a turn of the loop: begins calls that were kept for the next one, and says by the descriptor whether there is
+    /// more to do.
+    fn rest(&self) {
+        if self.0.process != fork_generation() {
+            return;
+        }
+        let calls = lock(&self.0.turn).end();
+        for call in calls {
+            call();
+        }
+        let has_more = lock(&self.0.turn).has_more();
+        self.0.queue.rest(has_more);
     }
 
     /// How many calls have not ended.
@@ -168,16 +205,17 @@ pub(crate) fn pending<'py, T: Send + 'static>(
     to: &Bound<'py, Completions>,
     future: Bound<'py, PyAny>,
     give: Give<T>,
-    begin: impl FnOnce(Reply<T>),
+    begin: impl FnOnce(Reply<T>) + Send + 'static,
 ) {
     let pending = &to.get().0;
     let id = pending.next.fetch_add(1, Ordering::Relaxed);
     lock(&pending.futures).insert(id, future.unbind());
-    begin(Reply { queue: Arc::downgrade(&pending.queue), id, give, sent: false });
+    let reply = Reply { queue: Arc::downgrade(&pending.queue), id, give, sent: false };
+    pending.begin(move || begin(reply));
 }
 
 /// Resolves a future at once: to await it does not leave the loop. Nobody waits for it yet, so no code of Python runs here.
-pub(crate) fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
+fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
     future.call_method1(intern!(future.py(), "set_result"), (result,)).map(drop)
 }
 
@@ -185,13 +223,13 @@ pub(crate) fn known<'py>(future: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) 
 pub(crate) fn later<'py, T: Send + 'static>(
     to: &Bound<'py, Completions>,
     future: Bound<'py, PyAny>,
-    call: core::Result<Call<T>>,
+    call: core::Result<impl Into<Made<T>>>,
     give: Give<T>,
 ) -> PyResult<()> {
-    match call.map_err(to_py)?.now() {
-        Ok(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
-        Err(call) => {
-            pending(to, future, give, |reply| call.then(|answer| reply.send(answer)));
+    match call.map_err(to_py)?.into() {
+        Made::Known(answer) => known(&future, give(to.py(), answer.map_err(to_py)?)?),
+        Made::Call(call) => {
+            pending(to, future, give, move |reply| call.then(|answer| reply.send(answer)));
             Ok(())
         }
     }

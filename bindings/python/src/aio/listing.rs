@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) enum Source {
     Scope(core::Scope),
     Transaction(core::Transaction),
+    View(core::View),
 }
 
 impl Source {
@@ -23,9 +24,21 @@ impl Source {
         match self {
             Self::Scope(scope) => scope.call(|_| work()),
             Self::Transaction(transaction) => transaction.call(|_| work()),
+            Self::View(view) => view.call(|_| work()),
         }
     }
 }
+
+macro_rules! sources {
+    ($($name:ident),*) => {$(
+        impl From<&core::$name> for Source {
+            fn from(handle: &core::$name) -> Self {
+                Self::$name(handle.clone())
+            }
+        }
+    )*};
+}
+sources! { Scope, Transaction, View }
 
 /// The core's listings as this needs them.
 pub(super) trait Pages: Iterator<Item = core::Result<Self::Each>> + Send + 'static {

@@ -4,11 +4,14 @@
 mod completions;
 mod give;
 mod listing;
+mod notes;
 mod queue;
 mod retry;
 mod scope;
 mod state;
 mod transaction;
+mod turn;
+mod verbs;
 mod view;
 mod wake;
 mod watch;

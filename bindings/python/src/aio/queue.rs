@@ -45,13 +45,20 @@ impl Queue {
         }
     }
 
-    /// The next outcome. The loop stays woken as long as there is one.
-    pub(super) fn pop(&self) -> Option<(u64, Outcome)> {
+    /// All outcomes that are there. One lock for many: the loop must not meet, again and again, a thread that the system
+    /// has put aside while it held the lock.
+    pub(super) fn take(&self) -> VecDeque<(u64, Outcome)> {
+        std::mem::take(&mut self.lock().outcomes)
+    }
+
+    /// Has the loop come back at once if there is more for it, here or, as `more` says, elsewhere; else for the next outcome.
+    pub(super) fn rest(&self, more: bool) {
         let mut inner = self.lock();
-        let next = inner.outcomes.pop_front();
-        if inner.outcomes.is_empty() && std::mem::take(&mut inner.woken) {
-            self.wake.clear();
+        let more = more || !inner.outcomes.is_empty();
+        match (std::mem::replace(&mut inner.woken, more), more) {
+            (false, true) => self.wake.set(),
+            (true, false) => self.wake.clear(),
+            _ => {}
         }
-        next
     }
 }

@@ -4,6 +4,7 @@ use super::completions::{Completions, Give, later};
 use super::give;
 use super::listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues, Gathered, Source};
 use super::transaction::AsyncTransaction;
+use super::verbs::{reading_verbs, verbs};
 use super::view::AsyncView;
 use super::watch::AsyncWatch;
 use crate::argument::{
@@ -12,8 +13,9 @@ use crate::argument::{
 use crate::error::to_py;
 use crate::{history, transaction, value};
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::Document;
+use llmspell_state_persistence::{Call, Calls, Document, Entry};
 use pyo3::prelude::*;
+use std::sync::Arc;
 
 /// A scope; `llmspell_state.aio.Scope` is what users see.
 #[pyclass(frozen, subclass, module = "llmspell_state._native")]
@@ -26,8 +28,27 @@ impl AsyncScope {
         Self { handle }
     }
 
-    fn document(&self, object: &Bound<'_, PyAny>, hook: Option<&Hook>) -> PyResult<Document> {
-        value::document(object, hook.map(|hook| hook.0.bind(object.py())), self.handle.max_value_bytes())
+    fn calls(&self) -> Calls<'_> {
+        self.handle.calls()
+    }
+
+    fn find(&self, key: &str) -> core::Result<Call<Option<Arc<Entry>>>> {
+        self.calls().entry(key)
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // as for a transaction
+    fn set_default(&self, key: &str, document: Document) -> core::Result<Call<Document>> {
+        let key = key.to_owned();
+        Ok(self.handle.call(move |scope| {
+            let found = scope.transact(|tx| transaction::set_default(tx, &key, &document))?;
+            Ok(found.map_or(document, |entry| entry.document().clone()))
+        }))
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // as for a transaction
+    fn taken(&self, key: &str) -> core::Result<Call<Option<Arc<Entry>>>> {
+        let key = key.to_owned();
+        Ok(self.handle.call(move |scope| scope.transact(|tx| transaction::take(tx, &key))))
     }
 
     /// Does what asks the database in a thread of the core.
@@ -46,47 +67,7 @@ fn give_scope(py: Python<'_>, scope: core::Scope) -> PyResult<Bound<'_, PyAny>> 
     Ok(Bound::new(py, AsyncScope::new(scope))?.into_any())
 }
 
-#[pymethods]
-impl AsyncScope {
-    /// The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
-    #[pyo3(signature = (key: "str", default: "object", unknown: "object") -> "typing.Any")]
-    fn peek<'py>(
-        &self,
-        py: Python<'py>,
-        key: Key<'_>,
-        default: Bound<'py, PyAny>,
-        unknown: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match self.handle.peek(key.0).map_err(to_py)? {
-            Some(Some(entry)) => value::read_entry(py, &entry),
-            Some(None) => Ok(default),
-            None => Ok(unknown),
-        }
-    }
-
-    /// The value of a key, or `MISSING`.
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
-    fn get<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
-        later(to, future, self.handle.calls().entry(key.0), give::found)
-    }
-
-    /// The value of a key with its version and times, or `None`.
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
-    fn entry<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
-        later(to, future, self.handle.calls().entry(key.0), give::entry)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None")]
-    fn exists<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
-        later(to, future, self.handle.calls().entry(key.0), give::existence)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[dict[str, typing.Any]]", keys: "collections.abc.Iterable[str]") -> "None")]
-    fn get_many<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, keys: Keys) -> PyResult<()> {
-        let keys = keys.into_strings();
-        self.ask(to, future, move |scope| scope.get_many(&keys).map(|found| (keys, found)), give::members)
-    }
-
+verbs! { AsyncScope {
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn set<'py>(
         &self,
@@ -131,144 +112,6 @@ impl AsyncScope {
         let hook = default.as_ref().map(|hook| hook.0.bind(to.py()));
         let mut members = Members::of(mapping, hook, self.handle.max_value_bytes())?;
         later(to, future, self.handle.calls().set_many(members.take()), give::count)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None")]
-    fn delete<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        key: Key<'_>,
-        if_version: Option<Version>,
-    ) -> PyResult<()> {
-        let call = match if_version {
-            None => self.handle.calls().delete(key.0),
-            Some(version) => self.handle.calls().delete_if(key.0, version.0),
-        };
-        later(to, future, call, give::truth)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
-    fn clear<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-    ) -> PyResult<()> {
-        later(to, future, self.handle.calls().clear(pattern), give::count)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None")]
-    fn count<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-    ) -> PyResult<()> {
-        let pattern = pattern.to_owned();
-        self.ask(to, future, move |scope| scope.count(&pattern), give::count)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", by: "float") -> "None")]
-    fn increment<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        key: Key<'_>,
-        by: Amount,
-    ) -> PyResult<()> {
-        later(to, future, self.handle.calls().increment(key.0, by.0), give::number)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", item: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
-    fn append<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        key: Key<'_>,
-        item: &Bound<'py, PyAny>,
-        default: Option<Hook>,
-    ) -> PyResult<()> {
-        let document = self.document(item, default.as_ref())?;
-        later(to, future, self.handle.calls().append(key.0, document), give::count)
-    }
-
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", patch: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
-    fn merge<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        key: Key<'_>,
-        patch: &Bound<'py, PyAny>,
-        default: Option<Hook>,
-    ) -> PyResult<()> {
-        let document = self.document(patch, default.as_ref())?;
-        later(to, future, self.handle.calls().merge(key.0, document), give::document)
-    }
-
-    /// The value of a key, which is `value` when it was missing.
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
-    fn setdefault<'py>(
-        &self,
-        to: &Bound<'py, Completions>,
-        future: Bound<'py, PyAny>,
-        key: Key<'_>,
-        value: &Bound<'py, PyAny>,
-        default: Option<Hook>,
-    ) -> PyResult<()> {
-        let (key, document) = (key.0.to_owned(), self.document(value, default.as_ref())?);
-        self.ask(
-            to,
-            future,
-            move |scope| {
-                let found = scope.transact(|tx| transaction::set_default(tx, &key, &document))?;
-                Ok(found.map_or(document, |entry| entry.document().clone()))
-            },
-            give::document,
-        )
-    }
-
-    /// Removes a key and gives its value, or `MISSING`.
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None")]
-    fn take<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, key: Key<'_>) -> PyResult<()> {
-        let key = key.0.to_owned();
-        self.ask(to, future, move |scope| scope.transact(|tx| transaction::take(tx, &key)), give::found)
-    }
-
-    #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncKeys")]
-    fn keys(
-        &self,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        #[pyo3(from_py_with = argument::reverse)] reverse: bool,
-    ) -> AsyncKeys {
-        let (scope, select) = (self.handle.clone(), argument::select(pattern, after, limit, reverse));
-        AsyncKeys::new(Source::Scope(self.handle.clone()), move || scope.keys(select))
-    }
-
-    #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncItems")]
-    fn items(
-        &self,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        #[pyo3(from_py_with = argument::reverse)] reverse: bool,
-    ) -> AsyncItems {
-        let (scope, select) = (self.handle.clone(), argument::select(pattern, after, limit, reverse));
-        AsyncItems::new(Source::Scope(self.handle.clone()), move || scope.items(select))
-    }
-
-    #[pyo3(signature = (pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues")]
-    fn values(
-        &self,
-        #[pyo3(from_py_with = argument::pattern)] pattern: &str,
-        after: Option<After<'_>>,
-        limit: Option<Limit>,
-        #[pyo3(from_py_with = argument::reverse)] reverse: bool,
-    ) -> AsyncValues {
-        let (scope, select) = (self.handle.clone(), argument::select(pattern, after, limit, reverse));
-        AsyncValues::new(Source::Scope(self.handle.clone()), move || scope.items(select))
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None")]
@@ -336,7 +179,7 @@ impl AsyncScope {
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncView]", when: "int | datetime.datetime") -> "None")]
     fn at<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>, when: When) -> PyResult<()> {
-        self.ask(to, future, move |scope| Ok((scope.clone(), scope.at(when.0)?)), AsyncView::give)
+        self.ask(to, future, move |scope| scope.at(when.0), AsyncView::give)
     }
 
     #[pyo3(signature = (since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences")]
@@ -348,7 +191,7 @@ impl AsyncScope {
     ) -> AsyncDifferences {
         let (scope, pattern) = (self.handle.clone(), pattern.to_owned());
         let until = until.map(|until| until.0);
-        AsyncDifferences::new(Source::Scope(self.handle.clone()), move || {
+        AsyncDifferences::new(Source::from(&self.handle), move || {
             scope.diff(since.0, until, &pattern).map(Gathered::from)
         })
     }
@@ -401,4 +244,4 @@ impl AsyncScope {
     fn closed(&self) -> bool {
         self.handle.is_closed()
     }
-}
+} }

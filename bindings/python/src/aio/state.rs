@@ -45,7 +45,7 @@ impl AsyncState {
     ) -> PyResult<()> {
         state::prepare(to.py())?;
         let config = config::from_py(path, options)?;
-        pending(to, future, give_state, |reply| {
+        pending(to, future, give_state, move |reply| {
             core::State::open_then(config, |opened| reply.send(opened.map(|state| Opened(Some(state)))));
         });
         Ok(())
@@ -53,7 +53,8 @@ impl AsyncState {
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
     fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) {
-        pending(to, future, give::nothing, |reply| self.state.close_then(|closed| reply.send(closed)));
+        let state = self.state.clone();
+        pending(to, future, give::nothing, move |reply| state.close_then(|closed| reply.send(closed)));
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]

@@ -35,7 +35,8 @@ impl AsyncWatch {
     /// Resolved when there is a change, or the watch was closed.
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
     fn ready<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) {
-        pending(to, future, give::nothing, |reply| self.watch.ready(|ready| reply.send(ready)));
+        let watch = self.watch.clone();
+        pending(to, future, give::nothing, move |reply| watch.ready(|ready| reply.send(ready)));
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
@@ -45,7 +46,8 @@ impl AsyncWatch {
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]") -> "None")]
     fn close<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) {
-        pending(to, future, give::nothing, |reply| self.watch.close_then(|closed| reply.send(closed)));
+        let watch = self.watch.clone();
+        pending(to, future, give::nothing, move |reply| watch.close_then(|closed| reply.send(closed)));
     }
 
     /// The last version whose changes, and all before them, are done.
@@ -60,7 +62,7 @@ impl AsyncWatch {
         self.watch.name()
     }
 
-    /// Whether it was closed.
+    /// Whether `close` was called.
     #[getter]
     fn closed(&self) -> bool {
         self.watch.is_closed()
