@@ -173,7 +173,9 @@ fn taken(name: &str, default: &Value) -> &'static str {
     match default {
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a whole number of at least 0",
-        Value::Object(_) => "max_age, max_versions, max_bytes, trim_watched and cleanup_interval by name, times in seconds",
+        Value::Object(_) => {
+            "max_age, max_versions, max_bytes, trim_watched and cleanup_interval by name, times in seconds"
+        }
         _ if name == "sync_mode" => "\"FULL\", \"NORMAL\" or \"OFF\"",
         _ => "a text",
     }

@@ -53,10 +53,10 @@ pub mod limits;
 mod listing;
 #[cfg(feature = "tokio")]
 mod manager;
+mod merge;
 #[cfg(models)]
 #[path = "../../tests/crash/models/src/mod.rs"]
 pub mod models;
-mod merge;
 mod origin;
 mod retention;
 mod retry;

@@ -90,7 +90,9 @@ impl Scope {
         mut resolve: impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
     ) -> Result<Merged, E> {
         if !Arc::ptr_eq(self.session(), fork.session()) {
-            return Err(Error::invalid("the fork is of another opening of a store; use a handle from the same one").into());
+            return Err(
+                Error::invalid("the fork is of another opening of a store; use a handle from the same one").into()
+            );
         }
         let mut retry = Retry::new(limits::ATTEMPTS);
         loop {

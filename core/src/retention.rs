@@ -55,7 +55,9 @@ impl RetentionPolicy {
     /// Refuses a policy that could not be kept.
     pub(crate) fn check(&self) -> Result<()> {
         if self.max_versions == 0 {
-            return Err(Error::invalid("retention: max_versions is 0; the present version counts, so it takes at least 1"));
+            return Err(Error::invalid(
+                "retention: max_versions is 0; the present version counts, so it takes at least 1",
+            ));
         }
         if self.cleanup_interval < Duration::from_millis(100) {
             return Err(Error::invalid("retention: cleanup_interval takes at least 0.1 seconds"));

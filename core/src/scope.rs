@@ -10,8 +10,8 @@ use crate::store::Store;
 use crate::store::request::{Applied, Life, Request};
 use crate::store::settings::Setting;
 use crate::{
-    Document, Entry, Error, IntoDocument, Items, Keys, Number, Origin, Result, RetentionPolicy, SetOptions, Transaction,
-    Ttl, limits,
+    Document, Entry, Error, IntoDocument, Items, Keys, Number, Origin, Result, RetentionPolicy, SetOptions,
+    Transaction, Ttl, limits,
 };
 use serde_json::Value;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Keys with a time to live.
 
 use llmspell_state_persistence::{
-    Document, ErrorKind, Moment, Number, Operation, RetentionPolicy, SetOptions, State, StateConfig, SyncMode, Ttl, WatchOptions,
+    Document, ErrorKind, Moment, Number, Operation, RetentionPolicy, SetOptions, State, StateConfig, SyncMode, Ttl,
+    WatchOptions,
 };
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -268,5 +269,7 @@ fn a_key_expires_while_the_store_is_closed_but_not_before() {
     let state = State::open(&path).unwrap();
     assert_eq!(state.get("soon").unwrap(), None);
     assert_eq!(state.get("late").unwrap(), Some(json!(1)));
-    eventually("the sweeper has been there", || state.history("soon", Some(1)).unwrap()[0].operation == Operation::Expire);
+    eventually("the sweeper has been there", || {
+        state.history("soon", Some(1)).unwrap()[0].operation == Operation::Expire
+    });
 }

@@ -49,15 +49,20 @@ fn a_fork_has_what_its_origin_had_and_both_go_their_ways() {
     assert_eq!(agent.get("k2").unwrap(), Some(json!(2)));
     assert_eq!(trial.get("k6").unwrap(), Some(json!(6)));
     assert_eq!(trial.get("k5").unwrap(), Some(json!(15)));
-    let told: Vec<_> = (0..4).map(|_| watch.next().unwrap().unwrap()).map(|c| (c.key, c.old.map(|d| d.to_value()))).collect();
+    let told: Vec<_> =
+        (0..4).map(|_| watch.next().unwrap().unwrap()).map(|c| (c.key, c.old.map(|d| d.to_value()))).collect();
     let expected = [("k1", Some(json!(1))), ("k2", Some(json!(2))), ("k4", None), ("k5", Some(json!(5)))];
     assert_eq!(told, expected.map(|(key, old)| (key.to_owned(), old)));
     // Its history begins with that of the origin.
-    let values: Vec<_> = trial.history("k3", None).unwrap().iter().map(|r| r.value.as_ref().map(Document::to_value)).collect();
+    let values: Vec<_> =
+        trial.history("k3", None).unwrap().iter().map(|r| r.value.as_ref().map(Document::to_value)).collect();
     assert_eq!(values, [Some(json!("changed")), Some(json!(3))]);
     assert_eq!(trial.history("k1", None).unwrap().len(), 2);
     assert_eq!(trial.at(early).unwrap().get("k1").unwrap(), Some(json!(1)));
-    assert_eq!(trial.diff(early, None, "*").unwrap().map(|d| d.unwrap().key).collect::<Vec<_>>(), ["k1", "k2", "k4", "k5"]);
+    assert_eq!(
+        trial.diff(early, None, "*").unwrap().map(|d| d.unwrap().key).collect::<Vec<_>>(),
+        ["k1", "k2", "k4", "k5"]
+    );
     trial.revert_to(early, "*").unwrap();
     assert_eq!(all(&trial), before);
     let tx = trial.transaction().unwrap();
@@ -121,7 +126,10 @@ fn merging_takes_what_only_the_fork_has_changed_and_tells_the_rest() {
     // Once more there is nothing but the conflicts.
     let resolved = agent
         .merge_with(&trial, |conflict| {
-            assert_eq!(conflict.base.as_ref().map(Document::to_value), Some(json!(conflict.key[1..].parse::<i64>().unwrap())));
+            assert_eq!(
+                conflict.base.as_ref().map(Document::to_value),
+                Some(json!(conflict.key[1..].parse::<i64>().unwrap()))
+            );
             Ok::<_, llmspell_state_persistence::Error>(match &*conflict.key {
                 "k6" => Some(Resolution::Theirs),
                 _ => Some(Resolution::Delete),
@@ -189,6 +197,9 @@ fn a_fork_of_many_keys_is_quick_and_small() {
         let took = start.elapsed();
         state.close().unwrap();
         let grown = std::fs::metadata(&path).unwrap().len() - size;
-        println!("{len} bytes: {took:?}, {size} bytes before, {grown} more ({:.1} %)", grown as f64 * 100.0 / size as f64);
+        println!(
+            "{len} bytes: {took:?}, {size} bytes before, {grown} more ({:.1} %)",
+            grown as f64 * 100.0 / size as f64
+        );
     }
 }

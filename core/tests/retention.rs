@@ -44,7 +44,8 @@ fn so_many_versions_stay_and_the_present_one_always() {
         state.set(&format!("once{n}"), n).unwrap();
     }
     let trimmed = state.cleanup().unwrap().trimmed;
-    let values: Vec<_> = state.history("k", None).unwrap().iter().map(|r| r.value.clone().unwrap().to_value()).collect();
+    let values: Vec<_> =
+        state.history("k", None).unwrap().iter().map(|r| r.value.clone().unwrap().to_value()).collect();
     assert_eq!(values, [json!(999), json!(998), json!(997)]);
     assert!(trimmed <= 997 && state.usage().unwrap().changes == 999 + 3, "{trimmed}");
     assert_eq!(state.get("once1").unwrap(), Some(json!(1)));
@@ -79,7 +80,10 @@ fn what_is_gone_for_longer_than_the_age_is_not_known_any_more() {
     assert_eq!(then.keys("*").unwrap().next().unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(tx.get("gone").unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(tx.count("*").unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(state.watch(WatchOptions { since: Some(early), ..WatchOptions::default() }).unwrap().next().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        state.watch(WatchOptions { since: Some(early), ..WatchOptions::default() }).unwrap().next().unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     is_sound(&state);
     state.set("gone", 3).unwrap();
     assert_eq!(state.history("gone", None).unwrap().len(), 1);

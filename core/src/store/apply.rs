@@ -321,13 +321,7 @@ impl<'w> Apply<'w> {
     }
 
     /// Gives a key a value of the past, or its absence, also where its time has run out since; says whether it was another.
-    fn restore(
-        &mut self,
-        scope: ScopeId,
-        key: Box<str>,
-        wanted: Option<Value>,
-        budget: &mut Budget,
-    ) -> Result<bool> {
+    fn restore(&mut self, scope: ScopeId, key: Box<str>, wanted: Option<Value>, budget: &mut Budget) -> Result<bool> {
         let newest = self.reads().newest(scope, &key)?;
         let live = newest.filter(|newest| newest.is_alive(self.times.clock_ms));
         let wanted = wanted.filter(|wanted| !is_over(wanted.expires_ms, self.times.clock_ms));

@@ -128,9 +128,8 @@ impl Audit {
             let (mut is_own, mut is_forked) = (false, false);
             let is_there = reads.base(row.prev, &mut |before| {
                 is_own = before.scope == row.scope && before.key == row.key;
-                is_forked = !is_own
-                    && before.key == row.key
-                    && snapshot::belongs(reads, row.scope, before.scope, before.seq)?;
+                is_forked =
+                    !is_own && before.key == row.key && snapshot::belongs(reads, row.scope, before.scope, before.seq)?;
                 Ok(())
             })?;
             if is_forked {

@@ -176,7 +176,10 @@ pub(crate) fn verify(row: &LogRow<'_>) -> Result<()> {
     }
     // Its check is right, so somebody else wrote it.
     if !row.operation.has_value() && !row.value.is_empty() {
-        return Err(Error::corrupt(format!("log row {} takes a key away and has a value; restore from a backup", row.seq)));
+        return Err(Error::corrupt(format!(
+            "log row {} takes a key away and has a value; restore from a backup",
+            row.seq
+        )));
     }
     Ok(())
 }

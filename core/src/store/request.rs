@@ -39,7 +39,11 @@ pub(crate) enum Change {
 /// What happens to one key.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Set { document: Document, packed: Packed, life: Life },
+    Set {
+        document: Document,
+        packed: Packed,
+        life: Life,
+    },
     Delete,
     /// Its time to expire stays.
     Update(Update),
@@ -124,9 +128,7 @@ impl Request {
                 Some(Change::One { scope: *scope, key: key.clone(), action: Action::Delete, if_version: *if_version })
             }
             Change::Clear { scope, pattern } => Some(Change::Clear { scope: *scope, pattern: pattern.clone() }),
-            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) | Change::Sweep | Change::Trim(_) => {
-                None
-            }
+            Change::One { .. } | Change::Revert { .. } | Change::Undo(_) | Change::Sweep | Change::Trim(_) => None,
         };
         if self.relies_on.is_some() {
             return None;
@@ -145,9 +147,7 @@ impl Change {
     fn footprint(&self) -> usize {
         match self {
             Self::One { key, action, .. } => size_of::<Self>() + key.len() + action.footprint(),
-            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) | Self::Sweep | Self::Trim(_) => {
-                size_of::<Self>()
-            }
+            Self::Clear { .. } | Self::Revert { .. } | Self::Undo(_) | Self::Sweep | Self::Trim(_) => size_of::<Self>(),
         }
     }
 }

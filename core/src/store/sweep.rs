@@ -101,9 +101,8 @@ impl Sweeper {
             if self.changes.load(Ordering::Relaxed) >= limits::TRIM_AFTER {
                 trim_in = TRIM_EVERY.saturating_sub(trimmed.elapsed()).min(trim_in);
             }
-            let sweep_in = inner
-                .due_ms
-                .map(|due_ms| Duration::from_millis(u64::try_from(due_ms - store.clock_ms()).unwrap_or(0)));
+            let sweep_in =
+                inner.due_ms.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - store.clock_ms()).unwrap_or(0)));
             let left = sweep_in.unwrap_or(trim_in).min(trim_in).max(at_least.saturating_sub(start.elapsed()));
             if !left.is_zero() {
                 inner = self.moved.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;

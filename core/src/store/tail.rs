@@ -190,7 +190,9 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
 fn trimmed(what: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        format!("{what} is not kept any more; read the keys again, watch from now on, and see the scope's retention policy"),
+        format!(
+            "{what} is not kept any more; read the keys again, watch from now on, and see the scope's retention policy"
+        ),
     )
 }
 

@@ -2,10 +2,10 @@
 //!
 //! What goes is planned in a snapshot and checked once more in the write, where only what has changed meanwhile is left for later.
 
-use super::settings::Settings;
-use super::{Store, codec};
 use super::request::{Applied, Change, Request};
+use super::settings::Settings;
 use super::sweep::BREATH;
+use super::{Store, codec};
 use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId, Taken, Trimmed, Writes};
 use crate::{Cleanup, Result, RetentionPolicy, clock, limits};
 use serde::{Deserialize, Serialize};
@@ -285,7 +285,8 @@ impl Look<'_> {
         let mut needed = walk.bases;
         needed.extend(&walk.seen);
         bounds.pin(reads, key, &mut needed)?;
-        let rows: Vec<i64> = [Some(row.seq), row.base].into_iter().flatten().filter(|seq| !needed.contains(seq)).collect();
+        let rows: Vec<i64> =
+            [Some(row.seq), row.base].into_iter().flatten().filter(|seq| !needed.contains(seq)).collect();
         Ok((!rows.is_empty()).then(|| Doomed {
             scope: row.scope,
             key: key.into(),
@@ -411,8 +412,14 @@ impl Store {
             let policies = settings.policies().chain([&self.config.retention]);
             ages = policies.clone().filter_map(|policy| policy.max_age).collect();
             let policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
-            let policies = xxh3_64(policies.join("
-").as_bytes());
+            let policies = xxh3_64(
+                policies
+                    .join(
+                        "
+",
+                    )
+                    .as_bytes(),
+            );
             let noted: Reached =
                 reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
             reached =
@@ -441,10 +448,7 @@ impl Store {
     }
 
     /// Takes out what `plan` finds, until it finds no more.
-    fn trim_with(
-        &self,
-        mut plan: impl FnMut(&dyn Reads, &Settings) -> Result<(Vec<Doomed>, bool)>,
-    ) -> Result<u64> {
+    fn trim_with(&self, mut plan: impl FnMut(&dyn Reads, &Settings) -> Result<(Vec<Doomed>, bool)>) -> Result<u64> {
         let mut count = 0;
         loop {
             let (mut doomed, mut more) = (Vec::new(), false);

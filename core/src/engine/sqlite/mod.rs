@@ -11,6 +11,7 @@ mod mark;
 mod pages;
 mod pool;
 mod schema;
+mod sql;
 mod statements;
 mod turn;
 mod wal;

@@ -1,124 +1,20 @@
-//! Every SQL text that reads or writes data, by name; and the questions and changes that use them.
+//! The questions to the database and the changes in it that data is read and written by.
 
 use super::error::from_sqlite;
-use crate::engine::{Cursor, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, Reads, ScopeId, Taken, Trimmed, Writes};
+use super::sql::{
+    ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, ALL_ENTRIES, ALL_SCOPES, APPEND, AT_OR_BEFORE, BASE, CHANGES, COUNT,
+    CURRENT, CURSOR, CURSORS, DROP_CURSOR, DROP_ENTRY, ENTRIES, ENTRIES_REVERSE, FIND_SCOPE, FORK_ENTRIES, FORK_SCOPE,
+    FORKED, FORKS, HAS, HEAD, LOG, MOVE_CURSOR, MOVE_ENTRY, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE, PARENT, PAST,
+    PUT_NOTE, ROW, SCOPES, SET_VERSIONS, TAIL, TAKEN, TRIM, TRIMMED,
+};
+use crate::engine::{
+    Cursor, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, Reads, ScopeId, Taken,
+    Trimmed, Writes,
+};
 use crate::{Error, Result};
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use std::ops::ControlFlow;
-
-/// The newest row of the log.
-const HEAD: &str = "SELECT seq, version, time FROM log ORDER BY seq DESC LIMIT 1";
-/// The newest change of a key.
-const NEWEST: &str = "SELECT seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key = ?2";
-/// The newest change of a key with its row. An entry whose row is gone still answers, so that the loss is seen.
-const CURRENT: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason \
-     FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.scope_id = ?1 AND entry.key = ?2";
-/// One row of the log.
-const ROW: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log WHERE seq = ?1";
-/// The same under another name: a statement that is running is no longer at hand, and would be prepared anew.
-const BASE: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log AS base WHERE seq = ?1";
-/// Whether a row is there. Its value, which may be large, is not touched.
-const HAS: &str = "SELECT 1 FROM log WHERE seq = ?1 AND row_check = ?2";
-/// Every row of the log.
-const LOG: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
-/// Every key with the row of its newest change.
-const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
-     log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
-     entry.scope_id, entry.key \
-     FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
-/// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
-const ENTRIES: &str =
-    "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
-/// The same against byte order.
-const ENTRIES_REVERSE: &str =
-    "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
-/// Number of keys of a range that are there at a time.
-const COUNT: &str = "SELECT count(*) FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 AND live \
-     AND (expires_at IS NULL OR expires_at > ?4)";
-/// Keys whose time has run out. Of a key that is gone no time to expire is kept.
-const OVERDUE: &str = "SELECT scope_id, key, seq, live, created_at, expires_at, versions FROM entry WHERE expires_at <= ?1 ORDER BY expires_at";
-/// The earliest time at which one does.
-const NEXT_EXPIRY: &str = "SELECT min(expires_at) FROM entry WHERE expires_at IS NOT NULL";
-/// Rows after another without what they hold.
-const OUTLINES: &str = "SELECT seq, time, scope_id, key, prev, operation FROM log WHERE seq > ?1 ORDER BY seq";
-/// Rows of a scope that are not the newest of their keys.
-const PAST: &str = "SELECT log.seq, log.key, coalesce(octet_length(log.value), 0) FROM log \
-     LEFT JOIN entry ON entry.scope_id = log.scope_id AND entry.key = log.key \
-     WHERE log.scope_id = ?1 AND entry.seq IS NOT log.seq ORDER BY log.seq";
-/// What is not in the log of a scope any more.
-const TRIMMED: &str = "SELECT changes, seq, gone FROM trimmed WHERE scope_id = ?1";
-/// Notes more of it.
-const ADD_TRIMMED: &str = "INSERT INTO trimmed (scope_id, changes, seq, gone) VALUES (?1, ?2, ?3, ?4) \
-     ON CONFLICT (scope_id) DO UPDATE SET changes = changes + excluded.changes, seq = max(seq, excluded.seq), \
-     gone = max(gone, excluded.gone)";
-/// Takes a row out of the log.
-const TRIM: &str = "DELETE FROM log WHERE seq = ?1";
-/// How many rows of a key are left.
-const SET_VERSIONS: &str = "UPDATE entry SET versions = ?3 WHERE scope_id = ?1 AND key = ?2";
-/// Of a key that is gone nothing is left.
-const DROP_ENTRY: &str = "DELETE FROM entry WHERE scope_id = ?1 AND key = ?2 AND NOT live";
-/// What the rows of a scope's log take: those that keys have now, and the others.
-const TAKEN: &str = "SELECT entry.seq IS log.seq AND entry.live AND (entry.expires_at IS NULL OR entry.expires_at > ?2), \
-     count(*), coalesce(sum(octet_length(log.value)), 0) FROM log \
-     LEFT JOIN entry ON entry.scope_id = log.scope_id AND entry.key = log.key WHERE log.scope_id = ?1 GROUP BY 1";
-/// From what a scope was forked.
-const FORKED: &str = "SELECT forked_from, forked_at FROM scope WHERE id = ?1 AND forked_from IS NOT NULL";
-/// What was forked from a scope.
-const FORKS: &str = "SELECT id, forked_at FROM scope WHERE forked_from = ?1";
-/// Adds a child scope that is a fork.
-const FORK_SCOPE: &str = "INSERT INTO scope (tenant_id, parent_id, name, forked_from, forked_at) \
-     SELECT tenant_id, id, ?2, ?3, ?4 FROM scope WHERE id = ?1";
-/// Gives it the keys that the other scope has, those that are gone included.
-const FORK_ENTRIES: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) \
-     SELECT ?1, key, seq, live, created_at, expires_at, 1 FROM entry WHERE scope_id = ?2 ORDER BY key";
-/// Something that the store keeps for itself.
-const NOTE: &str = "SELECT value FROM store WHERE name = ?1";
-/// Keeps it.
-const PUT_NOTE: &str = "INSERT INTO store (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-/// Keys changed after a row.
-const TAIL: &str = "SELECT scope_id, key FROM log WHERE seq > ?1 ORDER BY seq";
-/// Every change after a row.
-const CHANGES: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
-     seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log \
-     WHERE seq > ?1 ORDER BY seq";
-/// The newest change up to a row.
-const AT_OR_BEFORE: &str = "SELECT seq, version FROM log WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1";
-/// The named watches of a scope.
-const CURSORS: &str = "SELECT name, seq, version FROM cursor WHERE scope_id = ?1 ORDER BY name";
-/// One of them.
-const CURSOR: &str = "SELECT seq, version FROM cursor WHERE scope_id = ?1 AND name = ?2";
-/// Adds one.
-const ADD_CURSOR: &str =
-    "INSERT INTO cursor (scope_id, name, seq, version) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (scope_id, name) DO NOTHING";
-/// Moves one forward.
-const MOVE_CURSOR: &str = "UPDATE cursor SET seq = ?3, version = ?4 WHERE scope_id = ?1 AND name = ?2 AND seq < ?3";
-/// Removes one.
-const DROP_CURSOR: &str = "DELETE FROM cursor WHERE scope_id = ?1 AND name = ?2";
-/// Appends a change.
-const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-/// The first change of a key.
-const ADD_ENTRY: &str =
-    "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)";
-/// A further change of a key.
-const MOVE_ENTRY: &str =
-    "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6, versions = ?7 WHERE scope_id = ?1 AND key = ?2";
-/// Names of child scopes.
-const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
-/// Every scope.
-const ALL_SCOPES: &str = "SELECT id, parent_id, name FROM scope";
-/// One child scope.
-const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
-/// The scope around a scope.
-const PARENT: &str = "SELECT parent_id FROM scope WHERE id = ?1";
-/// Adds a child scope to its parent's tenant.
-const ADD_SCOPE: &str =
-    "INSERT INTO scope (tenant_id, parent_id, name) SELECT tenant_id, id, ?2 FROM scope WHERE id = ?1";
 
 /// A statement of the connection's cache, ready to run.
 fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
@@ -562,8 +458,14 @@ impl Writes for Change<'_> {
                 row.expires_ms,
                 replaced.versions + 1
             ]),
-            None => prepare(self.view.0, ADD_ENTRY)?
-                .execute(params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms]),
+            None => prepare(self.view.0, ADD_ENTRY)?.execute(params![
+                row.scope,
+                row.key,
+                row.seq,
+                live,
+                created_ms,
+                row.expires_ms
+            ]),
         }
         .map_err(failed)?;
         self.head = Head { seq: row.seq, version: row.version };
