@@ -36,7 +36,7 @@ pub enum Resolution {
 }
 
 /// What came of [`Scope::merge_from`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Merged {
     /// The version of the commit; of the newest one that was seen when there was nothing to change.
     pub version: u64,
@@ -44,6 +44,26 @@ pub struct Merged {
     pub keys: u64,
     /// Keys that were left alone, since both sides have changed them: the names of the scopes that lead there, and the key.
     pub conflicts: Vec<(Vec<String>, String)>,
+}
+
+/// A conflict with what is to become of it; nothing leaves it alone.
+pub type Answer = (MergeConflict, Option<Resolution>);
+
+/// What came of [`Scope::merge_answered`].
+#[derive(Debug, Clone)]
+pub enum Merge {
+    /// It is committed.
+    Done(Merged),
+    /// Nothing is committed: these conflicts have no answer yet.
+    Open(Vec<MergeConflict>),
+}
+
+impl MergeConflict {
+    /// Whether the answer to one is one to the other.
+    fn is_same(&self, other: &Self) -> bool {
+        let texts = |of: &Self| [&of.base, &of.ours, &of.theirs].map(|d| d.as_ref().map(|d| d.text().to_owned()));
+        self.key == other.key && self.path == other.path && texts(self) == texts(other)
+    }
 }
 
 /// Two scopes on their way to one.
@@ -97,11 +117,41 @@ impl Scope {
         let mut retry = Retry::new(limits::ATTEMPTS);
         loop {
             let transaction = self.transaction()?;
-            let mut merged = Merged { version: 0, keys: 0, conflicts: Vec::new() };
+            let mut merged = Merged::default();
             self.merge_once(&transaction, fork, &mut merged, &mut resolve)?;
             match transaction.commit() {
                 Err(error) => retry.after(error)?,
                 Ok(version) => return Ok(Merged { version, ..merged }),
+            }
+        }
+    }
+
+    /// [`Scope::merge_with`] for those who cannot be called back, such as an event loop: with the answers so far it merges, or tells
+    /// which conflicts have none.
+    ///
+    /// # Errors
+    /// As [`Scope::merge_from`].
+    pub fn merge_answered(&self, fork: &Scope, answers: &[Answer]) -> Result<Merge> {
+        let mut retry = Retry::new(limits::ATTEMPTS);
+        loop {
+            let transaction = self.transaction()?;
+            let (mut merged, mut open) = (Merged::default(), Vec::new());
+            self.merge_once(&transaction, fork, &mut merged, &mut |conflict| match answers
+                .iter()
+                .find(|(answered, _)| answered.is_same(conflict))
+            {
+                Some((_, resolution)) => Ok::<_, Error>(resolution.clone()),
+                None => {
+                    open.push(conflict.clone());
+                    Ok(None)
+                }
+            })?;
+            if !open.is_empty() {
+                return Ok(Merge::Open(open));
+            }
+            match transaction.commit() {
+                Err(error) => retry.after(error)?,
+                Ok(version) => return Ok(Merge::Done(Merged { version, ..merged })),
             }
         }
     }
@@ -113,6 +163,11 @@ impl Scope {
         merged: &mut Merged,
         resolve: &mut impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
     ) -> Result<(), E> {
+        if !Arc::ptr_eq(self.session(), fork.session()) {
+            return Err(
+                Error::invalid("the fork is of another opening of a store; use a handle from the same one").into()
+            );
+        }
         let store = self.store()?;
         let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id()).map(|from| from.at);
         if parted.is_none() {

@@ -129,7 +129,7 @@ impl Store {
 
     /// Tells the sweeper of what was committed.
     fn tell_sweeper(&self, published: &[Published]) {
-        let Some(store) = self.me.get() else { return };
+        let Some(store) = self.me.get().filter(|_| !harness::one_thread()) else { return };
         let times = published.iter().filter_map(|(_, _, entry)| entry.as_ref()?.expires_ms());
         self.sweeper.expect(store, times.min());
         if !published.is_empty() {

@@ -3,10 +3,9 @@
 
 use super::request::{Applied, Change, Request};
 use super::{Store, lane};
-use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Result, harness, limits};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 

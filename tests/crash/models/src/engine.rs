@@ -1,8 +1,8 @@
 //! A database in memory with the engine's promises and the model's steps: every state is kept, one number says which is the newest.
 
 use crate::engine::{
-    Cursor, Engine, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Range, ReadWork, Reads, ScopeId,
-    WriteWork, Writes,
+    Cursor, Engine, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, ReadWork, Reads,
+    SETTINGS, ScopeId, Taken, Trimmed, WriteWork, Writes,
 };
 use crate::{Error, ErrorKind, Result};
 use loom::sync::Mutex;
@@ -216,7 +216,13 @@ impl Reads for Rows {
 
     fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
         let found = (1..).zip(&self.0).filter(|(_, row)| row.scope == scope && *row.key == *key).last();
-        Ok(found.map(|(seq, row)| Newest { seq, live: row.operation == Operation::Set, created_ms: row.created_ms }))
+        Ok(found.map(|(seq, row)| Newest {
+            seq,
+            live: row.operation == Operation::Set,
+            created_ms: row.created_ms,
+            expires_ms: None,
+            versions: 1,
+        }))
     }
 
     fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
@@ -261,11 +267,54 @@ impl Reads for Rows {
         Ok(self.1.get(&(scope, name.to_owned())).copied())
     }
 
-    fn entries(&self, _: &Range, _: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
+    /// Only settings are listed, and none are set.
+    fn entries(&self, range: &Range, _: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
+        if range.scope == SETTINGS { Ok(()) } else { unasked() }
+    }
+
+    fn count(&self, _: &Range, _: i64) -> Result<u64> {
         unasked()
     }
 
-    fn count(&self, _: &Range) -> Result<u64> {
+    fn overdue(&self, _: i64, _: &mut dyn FnMut(ScopeId, &str, Newest) -> ControlFlow<()>) -> Result<()> {
+        unasked()
+    }
+
+    fn next_expiry(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
+    /// Of the clock.
+    fn note(&self, _: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn outlines(&self, _: i64, _: &mut dyn FnMut(Outline<'_>) -> ControlFlow<()>) -> Result<()> {
+        unasked()
+    }
+
+    fn past(&self, _: ScopeId, _: &mut dyn FnMut(i64, &str, u64)) -> Result<()> {
+        unasked()
+    }
+
+    /// Nothing ever is.
+    fn trimmed(&self, _: ScopeId) -> Result<Trimmed> {
+        Ok(Trimmed::default())
+    }
+
+    fn taken(&self, _: ScopeId, _: i64) -> Result<Taken> {
+        unasked()
+    }
+
+    fn forked(&self, _: ScopeId) -> Result<Option<Fork>> {
+        Ok(None)
+    }
+
+    fn forks(&self, _: ScopeId) -> Result<Vec<Fork>> {
+        unasked()
+    }
+
+    fn parent(&self, _: ScopeId) -> Result<Option<ScopeId>> {
         unasked()
     }
 
@@ -315,7 +364,7 @@ impl Writes for Change {
         false
     }
 
-    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, _: bool) -> Result<()> {
+    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, _: Option<Newest>) -> Result<()> {
         self.wrote = true;
         self.rows.0.push(Row {
             version: row.version,
@@ -332,7 +381,27 @@ impl Writes for Change {
         Ok(())
     }
 
+    fn trim(&mut self, _: i64) -> Result<bool> {
+        unasked()
+    }
+
+    fn set_versions(&mut self, _: ScopeId, _: &str, _: i64) -> Result<()> {
+        unasked()
+    }
+
+    fn add_trimmed(&mut self, _: ScopeId, _: Trimmed) -> Result<()> {
+        unasked()
+    }
+
+    fn put_note(&mut self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn add_scope(&mut self, _: ScopeId, _: &str) -> Result<ScopeId> {
+        unasked()
+    }
+
+    fn fork_scope(&mut self, _: ScopeId, _: ScopeId, _: &str) -> Result<ScopeId> {
         unasked()
     }
 

@@ -5,8 +5,9 @@ use super::{explore, spawn};
 use crate::engine::ROOT;
 use crate::session::Session;
 use crate::store::Store;
-use crate::store::apply::{Apply, Rules};
-use crate::store::request::{Action, Change, Request};
+use crate::store::apply::{Apply, Rules, Times};
+use crate::store::request::{Action, Change, Life, Request};
+use crate::store::settings::Settings;
 use crate::{Document, ErrorKind, Scope, StateConfig};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,15 +61,16 @@ impl World {
     /// Sets keys in one commit of another process.
     pub(super) fn set_elsewhere(&self, keys: &[&str], value: i64) {
         let changes = keys.iter().map(|key| {
-            let action = Action::set(Document::trusted(value.to_string()), false);
+            let action = Action::set(Document::trusted(value.to_string()), false, Life::Default);
             Change::One { scope: ROOT, key: (*key).into(), action, if_version: None }
         });
         let mut request = Some(Request { changes: changes.collect(), ..Request::default() });
         let rules = Rules { compress: false, max_bytes: 1 << 10 };
+        let times = Times { now_ms: 0, clock_ms: 0 };
         self.shelf
             .commit_elsewhere(&mut |writes| {
                 let request = request.take().unwrap_or_default();
-                Apply::new(writes, rules, 0, &mut Vec::new()).request(request).map(drop)
+                Apply::new(writes, rules, &Settings::default(), times, &mut Vec::new()).request(request).map(drop)
             })
             .expect("another process commits");
     }
