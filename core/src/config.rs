@@ -101,8 +101,9 @@ impl StateConfig {
             if default.is_u64() {
                 *value = whole(value.take());
             }
-            if let (true, Some(parts)) = (default.is_object(), value.as_object_mut()) {
-                parts.values_mut().for_each(|part| *part = whole(part.take()));
+            if let (true, Value::Object(parts)) = (default.is_object(), &*value) {
+                let policy = RetentionPolicy::from_options(parts.clone())?;
+                *value = serde_json::to_value(policy).map_err(|e| Error::invalid(e.to_string()))?;
             }
             let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
             serde_json::from_value::<Self>(alone.into()).map_err(|_| {
@@ -156,7 +157,7 @@ impl StateConfig {
 }
 
 /// A whole number that arithmetic made a float (`128 / 2` in Lua and Python) is that number; anything else stays what it is.
-fn whole(value: Value) -> Value {
+pub(crate) fn whole(value: Value) -> Value {
     /// Beyond it, floats skip whole numbers.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value.as_f64() {

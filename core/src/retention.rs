@@ -1,7 +1,10 @@
 //! `RetentionPolicy`: how much of the past a store keeps. What keys are now is never a matter of retention.
 
+use crate::config::whole;
+use crate::error::shorten;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// How much of the past is kept: values that were replaced, and keys that are gone. What goes beyond any of the bounds is
@@ -50,6 +53,41 @@ impl RetentionPolicy {
     /// Keeps everything for ever.
     pub fn keep_all() -> Self {
         Self { max_age: None, max_versions: usize::MAX, max_bytes: None, ..Self::default() }
+    }
+
+    /// A policy by the names of its parts, as scripts give them; what is not named is as in the default, and null sets no bound.
+    ///
+    /// # Errors
+    /// `Invalid` names what is unknown or does not fit.
+    pub fn from_options(mut options: Map<String, Value>) -> Result<Self> {
+        let known = serde_json::to_value(Self::default()).map_err(|e| Error::invalid(e.to_string()))?;
+        for (name, value) in &mut options {
+            if known.get(name).is_none() {
+                let names: Vec<&str> = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                return Err(Error::invalid(format!(
+                    "retention: unknown part {}; the parts are {}",
+                    shorten(name),
+                    names.join(", ")
+                )));
+            }
+            if name.starts_with("max_") && name != "max_age" {
+                *value = whole(value.take());
+            }
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            serde_json::from_value::<Self>(alone.into()).map_err(|_| {
+                let takes = match name.as_str() {
+                    "max_age" => "seconds of at least 0, or nothing for no bound",
+                    "cleanup_interval" => "seconds",
+                    "trim_watched" => "true or false",
+                    _ => "a whole number, or nothing for no bound",
+                };
+                Error::invalid(format!("retention: {name} takes {takes}"))
+            })?;
+        }
+        let policy: Self =
+            serde_json::from_value(options.into()).map_err(|e| Error::invalid(format!("retention: {e}")))?;
+        policy.check()?;
+        Ok(policy)
     }
 
     /// Refuses a policy that could not be kept.

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod forms;
+mod keeping;
 mod past;
 mod surface;
 mod verbs;

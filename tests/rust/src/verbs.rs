@@ -2,10 +2,11 @@
 
 use crate::contract::{Answer, Failure, Handle, Run, Step, wrong};
 use crate::forms::{end, missing};
+use crate::keeping::{self, ttl};
 use crate::past;
 use crate::surface::{Said, Target, on, pair};
 use llmspell_state_persistence::{
-    Document, Entry, ErrorKind, Number, Result, Retry, Scope, Select, WatchOptions, limits,
+    Document, Entry, ErrorKind, Number, Result, Retry, Scope, Select, SetOptions, WatchOptions, limits,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ impl Run<'_> {
             "shell" => return self.shell(step.arguments[0].as_str().unwrap_or_default()),
             "open" | "reopen" | "close" => return self.opening(step),
             "verify" => return self.verify(step),
+            "cleanup" => return self.cleanup(step),
             "next" | "rest" => return self.iteration(step),
             "next_change" | "changes" | "save_watch" | "close_watch" => return self.watching(step),
             _ => {}
@@ -81,13 +83,18 @@ impl Run<'_> {
                 let there = keys.into_iter().zip(entries).filter(|(_, entry)| **entry != missing());
                 there.map(|(key, entry)| (key, entry["value"].take())).collect()
             }
-            "set" => match it.version {
-                Some(version) => {
-                    on!(self, &target, t => t.set_if(it.key(), &it.values[1], version), c => c.set_if(it.key(), &it.values[1], version))?
-                }
-                None => on!(self, &target, t => t.set(it.key(), &it.values[1]), c => c.set(it.key(), &it.values[1]))?,
-            },
-            "set_many" => on!(self, &target, t => t.set_many(it.pairs()), c => c.set_many(it.pairs()))?,
+            "set" => {
+                let options = SetOptions { ttl: ttl(option("ttl")?.as_ref())?, if_version: it.version };
+                on!(self, &target, t => t.set_with(it.key(), &it.values[1], options), c => c.set_with(it.key(), &it.values[1], options))?
+            }
+            "set_many" => {
+                let ttl = ttl(option("ttl")?.as_ref())?;
+                on!(self, &target, t => t.set_many_with(it.pairs(), ttl), c => c.set_many_with(it.pairs(), ttl))?
+            }
+            "touch" => {
+                let ttl = ttl(option("ttl")?.as_ref())?;
+                on!(self, &target, t => t.touch(it.key(), ttl), c => c.touch(it.key(), ttl))?
+            }
             "delete" => match it.version {
                 Some(version) => {
                     on!(self, &target, t => t.delete_if(it.key(), version), c => c.delete_if(it.key(), version))?
@@ -204,6 +211,10 @@ impl Run<'_> {
                 Target::Scope(scope) => self.past(step, &scope, key)?,
                 Target::Transaction(_) => return wrong("a transaction has no past"),
             },
+            verb if keeping::VERBS.contains(&verb) => match target {
+                Target::Scope(scope) => self.keeping(step, &scope)?,
+                Target::Transaction(_) => return wrong(format!("'{verb}' is not of a transaction")),
+            },
             verb => return wrong(format!("no verb '{verb}'")),
         })
     }
@@ -228,6 +239,14 @@ impl Run<'_> {
             self.handles.insert(name.to_owned(), Handle::State(state));
         }
         Ok(missing())
+    }
+
+    fn cleanup(&self, step: &Step<'_>) -> Answer {
+        let Some(Handle::State(state)) = self.handles.get(step.text("on").unwrap_or("state")) else {
+            return wrong("only a store is cleaned up");
+        };
+        let whole = state.clone();
+        Ok(json!(self.ask(state, move |_| whole.cleanup())?))
     }
 
     fn verify(&self, step: &Step<'_>) -> Answer {
