@@ -10,7 +10,19 @@ use crate::{Error, limits};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A group that is waited for has so many requests at least.
+#[cfg(not(models))]
+const LINGER_FROM: usize = 4;
+/// How long it is waited for at most.
+#[cfg(not(models))]
+const LINGER: Duration = Duration::from_millis(1);
+/// How long one who waits looks away. When nobody has come meanwhile, nobody is waited for.
+#[cfg(not(models))]
+const SLICE: Duration = Duration::from_micros(30);
 
 /// How much a queue and its groups hold.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +76,8 @@ thread_local! {
 pub(crate) struct Commits<W: Writer> {
     queue: Mutex<Queue<W>>,
     room: Condvar,
+    /// How many requests groups had lately that were led for callers that left, and how long the last of them took, in microseconds.
+    last: (AtomicUsize, AtomicU64),
 }
 
 struct Queue<W: Writer> {
@@ -141,7 +155,7 @@ impl<W: Writer> Ticket<W> {
 impl<W: Writer> Default for Commits<W> {
     fn default() -> Self {
         let queue = Queue { waiting: VecDeque::new(), bytes: 0, outside: 0, led: false };
-        Self { queue: Mutex::new(queue), room: Condvar::new() }
+        Self { queue: Mutex::new(queue), room: Condvar::new(), last: (AtomicUsize::new(0), AtomicU64::new(0)) }
     }
 }
 
@@ -250,11 +264,16 @@ impl<W: Writer> Commits<W> {
     /// Commits so many groups for others, and hands over.
     fn lead_groups(&self, writer: &W, groups: usize) {
         let commit_group = |mut group: Group<W>| {
+            let (count, start) = (group.len(), Instant::now());
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
             let answers = uninterruptible(|| commit(writer, requests));
+            let expected = self.last.0.load(Ordering::Relaxed);
+            self.last.0.store(count.max(expected - expected.div_ceil(4)), Ordering::Relaxed);
+            self.last.1.store(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.answer(group, answers);
         };
         for _ in 0..groups {
+            self.linger();
             let group = self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes);
             if group.is_empty() {
                 break;
@@ -265,6 +284,31 @@ impl<W: Writer> Commits<W> {
             commit_group(self.gather(W::BOUNDS.group_requests, W::BOUNDS.group_bytes));
         }
     }
+
+    /// Waits a moment for those who were answered together last: they tend to come back together. Otherwise the first of them
+    /// would be a group alone, and all others wait for its sync.
+    #[cfg(not(models))]
+    fn linger(&self) {
+        let (count, micros) = (self.last.0.load(Ordering::Relaxed), self.last.1.load(Ordering::Relaxed));
+        if count < LINGER_FROM {
+            return;
+        }
+        let most = Duration::from_micros(micros / 2).min(LINGER);
+        let start = Instant::now();
+        let mut before = 0;
+        loop {
+            let waiting = self.queue().waiting.len();
+            if waiting >= count || waiting <= before || start.elapsed() >= most {
+                return;
+            }
+            before = waiting;
+            std::thread::sleep(SLICE);
+        }
+    }
+
+    #[cfg(models)]
+    #[allow(clippy::unused_self)] // a model has no time to wait for
+    fn linger(&self) {}
 
     /// Takes waiting requests, at least one if there is one, as far as the bounds allow.
     fn gather(&self, most: usize, most_bytes: usize) -> Group<W> {
