@@ -64,6 +64,8 @@ pub const SWEEP_ROWS: usize = 256;
 pub const TRIM_ROWS: usize = 512;
 /// Changes that are looked at in one snapshot for what is to be trimmed.
 pub const TRIM_LOOK: usize = 2_048;
+/// Changes after which it is noted how far the log was looked at, though nothing was trimmed.
+pub const TRIM_NOTE: i64 = 10_000;
 /// Changes of this process after which the past is trimmed before its time has come.
 pub const TRIM_AFTER: usize = 8_192;
 /// Changes that `history` answers unless told otherwise.

@@ -136,15 +136,12 @@ impl Scope {
         loop {
             let transaction = self.transaction()?;
             let (mut merged, mut open) = (Merged::default(), Vec::new());
-            self.merge_once(&transaction, fork, &mut merged, &mut |conflict| match answers
-                .iter()
-                .find(|(answered, _)| answered.is_same(conflict))
-            {
-                Some((_, resolution)) => Ok::<_, Error>(resolution.clone()),
-                None => {
+            self.merge_once(&transaction, fork, &mut merged, &mut |conflict| {
+                let answer = answers.iter().find(|(answered, _)| answered.is_same(conflict));
+                if answer.is_none() {
                     open.push(conflict.clone());
-                    Ok(None)
                 }
+                Ok::<_, Error>(answer.and_then(|(_, resolution)| resolution.clone()))
             })?;
             if !open.is_empty() {
                 return Ok(Merge::Open(open));
@@ -218,13 +215,11 @@ impl Pair {
         } else {
             let conflict =
                 MergeConflict { path: self.path.clone(), key: key.into(), base, ours, theirs: theirs.clone() };
-            match resolve(&conflict)? {
-                Some(resolution) => resolution,
-                None => {
-                    merged.conflicts.push((conflict.path, conflict.key));
-                    return Ok(false);
-                }
-            }
+            let Some(resolution) = resolve(&conflict)? else {
+                merged.conflicts.push((conflict.path, conflict.key));
+                return Ok(false);
+            };
+            resolution
         };
         let life = Life::Until(found.and_then(|entry| entry.expires_ms()));
         match resolution {

@@ -122,6 +122,7 @@ mod seconds {
 mod versions {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // what serde asks for
     pub(super) fn serialize<S: Serializer>(versions: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         match *versions {
             usize::MAX => serializer.serialize_none(),

@@ -136,7 +136,7 @@ impl Audit {
                 self.kept_for_forks.insert(row.prev);
             }
             let is_trimmed = !is_there && snapshot::is_trimmed(reads, row.scope, row.prev)?;
-            if !is_trimmed && !is_forked && !(is_own && self.take(row.prev)) {
+            if !(is_trimmed || is_forked || is_own && self.take(row.prev)) {
                 self.problem(format!("log row {} does not follow the change before it of its key", row.seq));
             }
         }

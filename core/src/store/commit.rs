@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+#[cfg(not(models))]
+use std::time::Duration;
+use std::time::Instant;
 
 /// A group that is waited for has so many requests at least.
 #[cfg(not(models))]

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod codec;
 pub(crate) mod commit;
 pub(crate) mod delta;
+mod doomed;
 mod forking;
 mod group;
 pub(crate) mod lane;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) changes: Vec<Change>,
-    pub(crate) relies_on: Option<Reliance>,
+    pub(crate) relies_on: Option<Box<Reliance>>,
     /// Who makes them, and why, as the log tells.
     pub(crate) origin: Option<Arc<Origin>>,
 }

@@ -211,10 +211,10 @@ fn change(reads: &dyn Reads, row: &LogRow<'_>) -> Result<Change> {
         })?;
     }
     if !is_there {
-        return Err(match snapshot::is_trimmed(reads, row.scope, row.prev)? {
-            true => trimmed(&format!("what key {} was before", shorten(row.key))),
-            false => snapshot::missing(reads, row.scope, row.key, row.prev),
-        });
+        if snapshot::is_trimmed(reads, row.scope, row.prev)? {
+            return Err(trimmed(&format!("what key {} was before", shorten(row.key))));
+        }
+        return Err(snapshot::missing(reads, row.scope, row.key, row.prev));
     }
     Ok(Change {
         version: row.version.cast_unsigned(),

@@ -2,15 +2,15 @@
 //!
 //! What goes is planned in a snapshot and checked once more in the write, where only what has changed meanwhile is left for later.
 
+use super::Store;
+use super::doomed::{Doomed, Look, forks, millis, watched};
 use super::request::{Applied, Change, Request};
 use super::settings::Settings;
 use super::sweep::BREATH;
-use super::{Store, codec};
-use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId, Taken, Trimmed, Writes};
-use crate::{Cleanup, Result, RetentionPolicy, clock, limits};
+use crate::engine::{Reads, ScopeId, Taken, Trimmed, Writes};
+use crate::{Cleanup, Result, clock, limits};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,43 +28,6 @@ pub(crate) struct Trim {
     reached: Option<Reached>,
 }
 
-/// Rows of one key.
-#[derive(Debug)]
-struct Doomed {
-    scope: ScopeId,
-    key: Box<str>,
-    /// What its newest row was.
-    newest: i64,
-    /// How many forks its scope had.
-    forks: usize,
-    /// The oldest row that stays; when none does, the newest.
-    successor: i64,
-    rows: Vec<i64>,
-    /// Rows that are left; nothing while more of them are still to go.
-    kept: Option<i64>,
-    /// Whether the key will not be known any more.
-    is_gone: bool,
-    /// Whether named watches do not matter.
-    ignores_watches: bool,
-}
-
-impl Doomed {
-    /// In parts of so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
-    fn split(mut self, most: usize) -> Vec<Self> {
-        self.rows.sort_unstable();
-        let count = self.rows.len().div_ceil(most);
-        let parts = self.rows.chunks(most).enumerate();
-        parts
-            .map(|(n, rows)| Self {
-                key: self.key.clone(),
-                rows: rows.to_vec(),
-                kept: self.kept.filter(|_| n + 1 == count),
-                ..self
-            })
-            .collect()
-    }
-}
-
 /// How far the log was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -75,330 +38,6 @@ struct Reached {
     aged: BTreeMap<i64, i64>,
     /// The policies by which; others have to look again.
     policies: u64,
-}
-
-/// A look for what goes, over one snapshot after the other.
-struct Look<'s> {
-    store: &'s Store,
-    now_ms: i64,
-    /// What was replaced after this stays.
-    grace_ms: i64,
-    /// Only as many versions stay as are to be kept; otherwise a few more, so that a key is not looked at for each.
-    exact: bool,
-    /// Oldest row of which a named watch has not told yet, among those that were passed over.
-    held: Option<i64>,
-    scopes: HashMap<ScopeId, Arc<Bounds>>,
-}
-
-/// What bounds trimming in a scope.
-struct Bounds {
-    policy: RetentionPolicy,
-    /// Its named watches have told of everything up to here.
-    watched: i64,
-    /// All that were forked from it, or from those, with the rows at which they were.
-    forks: Vec<(ScopeId, i64)>,
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Up to where the named watches of a scope have told.
-fn watched(reads: &dyn Reads, scope: ScopeId) -> Result<i64> {
-    Ok(reads.cursors(scope)?.iter().map(|cursor| cursor.at.seq).min().unwrap_or(i64::MAX))
-}
-
-/// All that were forked from a scope, or from those; each as of the row at which they left it.
-fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i64)>> {
-    let mut found: Vec<(ScopeId, i64)> = Vec::new();
-    let mut open = vec![(scope, i64::MAX)];
-    while let Some((scope, until)) = open.pop() {
-        for fork in reads.forks(scope)? {
-            let entry = (fork.scope, fork.at.min(until));
-            found.push(entry);
-            open.push(entry);
-        }
-    }
-    Ok(found)
-}
-
-impl Look<'_> {
-    /// The next keys with too many versions; says whether there may be more.
-    fn tail(&mut self, reads: &dyn Reads, settings: &Settings, reached: &mut i64) -> Result<(Vec<Doomed>, bool)> {
-        let (keys, more) = self.next(reads, reached, self.grace_ms, |row| row.prev != 0)?;
-        let mut doomed = Vec::new();
-        for (scope, key) in keys {
-            let bounds = self.bounds(reads, settings, scope)?;
-            let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
-            let spare = if self.exact { 0 } else { most / 4 };
-            let newest = reads.newest(scope, &key)?;
-            if newest.is_some_and(|newest| newest.versions > most.saturating_add(spare)) {
-                doomed.extend(self.key(reads, settings, &bounds, (scope, &key), 0)?);
-            }
-        }
-        Ok((doomed, more))
-    }
-
-    /// The next keys of which something has come of age; says whether there may be more.
-    fn aged(
-        &mut self,
-        reads: &dyn Reads,
-        settings: &Settings,
-        age: Duration,
-        reached: &mut i64,
-    ) -> Result<(Vec<Doomed>, bool)> {
-        let until_ms = self.now_ms.saturating_sub(millis(age)).min(self.grace_ms);
-        let (keys, more) = self.next(reads, reached, until_ms, |row| row.prev != 0 || !row.operation.has_value())?;
-        let mut doomed = Vec::new();
-        for (scope, key) in keys {
-            let bounds = self.bounds(reads, settings, scope)?;
-            if bounds.policy.max_age == Some(age) {
-                doomed.extend(self.key(reads, settings, &bounds, (scope, &key), 0)?);
-            }
-        }
-        Ok((doomed, more))
-    }
-
-    /// What has to go of a scope for its past to take no more than it may.
-    fn heavy(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Vec<Doomed>> {
-        let bounds = self.bounds(reads, settings, scope)?;
-        let Some(max_bytes) = bounds.policy.max_bytes else { return Ok(Vec::new()) };
-        let mut past = Vec::new();
-        let mut bytes = 0;
-        reads.past(scope, &mut |seq, key, size| {
-            bytes += size;
-            past.push((seq, Box::<str>::from(key), size));
-        })?;
-        let mut cuts: BTreeMap<Box<str>, i64> = BTreeMap::new();
-        for (seq, key, size) in past {
-            if bytes <= max_bytes {
-                break;
-            }
-            bytes -= size;
-            cuts.insert(key, seq);
-        }
-        let mut doomed = Vec::new();
-        for (key, cut) in cuts {
-            doomed.extend(self.key(reads, settings, &bounds, (scope, &key), cut)?);
-        }
-        Ok(doomed)
-    }
-
-    /// The keys of the next rows up to a time that count.
-    #[allow(clippy::type_complexity)] // keys, and whether there may be more
-    fn next(
-        &self,
-        reads: &dyn Reads,
-        reached: &mut i64,
-        until_ms: i64,
-        counts: impl Fn(&Outline<'_>) -> bool,
-    ) -> Result<(BTreeSet<(ScopeId, Box<str>)>, bool)> {
-        let (mut keys, mut looked_at, mut more) = (BTreeSet::new(), 0, false);
-        reads.outlines(*reached, &mut |row| {
-            more = looked_at == limits::TRIM_LOOK;
-            if row.time_ms > until_ms || more {
-                more &= row.time_ms <= until_ms;
-                return ControlFlow::Break(());
-            }
-            looked_at += 1;
-            *reached = row.seq;
-            if counts(&row) {
-                keys.insert((row.scope, row.key.into()));
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok((keys, more))
-    }
-
-    fn bounds(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Arc<Bounds>> {
-        if let Some(bounds) = self.scopes.get(&scope) {
-            return Ok(Arc::clone(bounds));
-        }
-        let set = settings.retention(reads, scope)?;
-        let policy = set.unwrap_or_else(|| self.store.config.retention.clone());
-        let watched = if policy.trim_watched { i64::MAX } else { watched(reads, scope)? };
-        let bounds = Arc::new(Bounds { policy, watched, forks: forks(reads, scope)? });
-        self.scopes.insert(scope, Arc::clone(&bounds));
-        Ok(bounds)
-    }
-
-    /// What of a key goes, if anything does. Rows up to `cut` go in any case that is allowed.
-    fn key(
-        &mut self,
-        reads: &dyn Reads,
-        settings: &Settings,
-        bounds: &Bounds,
-        (scope, key): (ScopeId, &str),
-        cut: i64,
-    ) -> Result<Vec<Doomed>> {
-        let Some(newest) = reads.newest(scope, key)? else { return Ok(Vec::new()) };
-        let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
-        let oldest_ms = bounds.policy.max_age.map_or(i64::MIN, |age| self.now_ms.saturating_sub(millis(age)));
-        let mut walk = Walk { scope, most, oldest_ms, cut, ..Walk::default() };
-        walk.run(reads, newest, |row, successor| {
-            // Those who come to know of a change are told what it replaced.
-            if successor.0 > bounds.watched {
-                self.held = Some(self.held.map_or(row.seq, |held| held.min(row.seq)));
-                return false;
-            }
-            successor.1 <= self.grace_ms
-        })?;
-        let mut pinned = walk.bases;
-        bounds.pin(reads, key, &mut pinned)?;
-        // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
-        walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
-        walk.doomed.retain(|seq| !pinned.contains(seq));
-        let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
-        if walk.doomed.is_empty() {
-            return Ok(left.into_iter().collect());
-        }
-        let kept = if walk.is_gone && pinned.is_empty() { 0 } else { walk.kept.max(1) };
-        if kept > 0 {
-            walk.doomed.retain(|seq| *seq != newest.seq);
-        }
-        let own = Doomed {
-            scope,
-            key: key.into(),
-            newest: newest.seq,
-            forks: bounds.forks.len(),
-            successor: walk.successor.map_or(newest.seq, |(seq, _)| seq),
-            rows: walk.doomed,
-            kept: Some(kept),
-            is_gone: kept == 0,
-            ignores_watches: bounds.policy.trim_watched,
-        };
-        Ok([Some(own), left].into_iter().flatten().collect())
-    }
-
-    /// The row of its origin that a fork has started from, once the fork has no use for it, if that was all it was kept for.
-    fn left_behind(
-        &mut self,
-        reads: &dyn Reads,
-        settings: &Settings,
-        key: &str,
-        row: Inherited,
-    ) -> Result<Option<Doomed>> {
-        let bounds = self.bounds(reads, settings, row.scope)?;
-        let Some(newest) = reads.newest(row.scope, key)? else { return Ok(None) };
-        let mut walk = Walk { scope: row.scope, most: i64::MAX, oldest_ms: i64::MIN, ..Walk::default() };
-        walk.run(reads, newest, |_, _| false)?;
-        let mut needed = walk.bases;
-        needed.extend(&walk.seen);
-        bounds.pin(reads, key, &mut needed)?;
-        let rows: Vec<i64> =
-            [Some(row.seq), row.base].into_iter().flatten().filter(|seq| !needed.contains(seq)).collect();
-        Ok((!rows.is_empty()).then(|| Doomed {
-            scope: row.scope,
-            key: key.into(),
-            newest: newest.seq,
-            forks: bounds.forks.len(),
-            successor: row.seq,
-            rows,
-            kept: None,
-            is_gone: false,
-            ignores_watches: true,
-        }))
-    }
-}
-
-impl Bounds {
-    /// Adds the rows that keys of forks have started from and still are.
-    fn pin(&self, reads: &dyn Reads, key: &str, pinned: &mut HashSet<i64>) -> Result<()> {
-        for (fork, at) in &self.forks {
-            if let Some(newest) = reads.newest(*fork, key)?.filter(|newest| newest.seq <= *at) {
-                pinned.insert(newest.seq);
-                reads.row(newest.seq, &mut |row| {
-                    pinned.extend(codec::base_of(row));
-                    Ok(())
-                })?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A row of the scope from which another was forked.
-#[derive(Debug, Clone, Copy)]
-struct Inherited {
-    scope: ScopeId,
-    seq: i64,
-    base: Option<i64>,
-}
-
-/// A way along the rows of a key, from the newest.
-#[derive(Default)]
-struct Walk {
-    scope: ScopeId,
-    most: i64,
-    oldest_ms: i64,
-    cut: i64,
-    /// The oldest row that stays, and its time.
-    successor: Option<(i64, i64)>,
-    kept: i64,
-    doomed: Vec<i64>,
-    seen: HashSet<i64>,
-    /// What the rows that stay are stored as differences from.
-    bases: HashSet<i64>,
-    /// And those that go.
-    left_bases: HashSet<i64>,
-    /// What a fork has started from, if that goes.
-    inherited: Option<Inherited>,
-    /// Nothing stays.
-    is_gone: bool,
-}
-
-impl Walk {
-    /// `may_go` says whether a row, with the one after it and its time, may go at all.
-    fn run(
-        &mut self,
-        reads: &dyn Reads,
-        newest: Newest,
-        mut may_go: impl FnMut(&LogRow<'_>, (i64, i64)) -> bool,
-    ) -> Result<()> {
-        let mut seq = newest.seq;
-        while seq != 0 {
-            let mut prev = 0;
-            reads.row(seq, &mut |row| {
-                codec::verify(row)?;
-                // What was there before the fork is the other scope's.
-                if row.scope == self.scope {
-                    prev = row.prev;
-                    self.step(row, &mut may_go);
-                } else if self.kept >= self.most || !self.doomed.is_empty() {
-                    self.inherited = Some(Inherited { scope: row.scope, seq: row.seq, base: codec::base_of(row) });
-                }
-                Ok(())
-            })?;
-            seq = prev;
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, row: &LogRow<'_>, may_go: &mut dyn FnMut(&LogRow<'_>, (i64, i64)) -> bool) {
-        self.seen.insert(row.seq);
-        let goes = match self.successor {
-            _ if !self.doomed.is_empty() => true,
-            Some(successor) => {
-                let is_past = self.kept >= self.most || successor.1 < self.oldest_ms || row.seq <= self.cut;
-                is_past && may_go(row, successor)
-            }
-            // Of a key that is gone nothing stays when that was long ago.
-            None => {
-                let is_past = !row.operation.has_value() && (row.time_ms < self.oldest_ms || row.seq <= self.cut);
-                self.is_gone = is_past && may_go(row, (row.seq, row.time_ms));
-                self.is_gone
-            }
-        };
-        let base = codec::base_of(row);
-        if goes {
-            self.doomed.push(row.seq);
-            self.left_bases.extend(base);
-        } else {
-            self.kept += 1;
-            self.successor = Some((row.seq, row.time_ms));
-            self.bases.extend(base);
-        }
-    }
 }
 
 impl Store {
@@ -412,14 +51,7 @@ impl Store {
             let policies = settings.policies().chain([&self.config.retention]);
             ages = policies.clone().filter_map(|policy| policy.max_age).collect();
             let policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
-            let policies = xxh3_64(
-                policies
-                    .join(
-                        "
-",
-                    )
-                    .as_bytes(),
-            );
+            let policies = xxh3_64(policies.concat().as_bytes());
             let noted: Reached =
                 reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
             reached =
@@ -440,7 +72,7 @@ impl Store {
             reached.seq = reached.seq.min(held - 1);
             reached.aged.values_mut().for_each(|seq| *seq = (*seq).min(held - 1));
         }
-        let moved = reached.seq - before.seq >= limits::TAIL_ROWS as i64 || reached.policies != before.policies;
+        let moved = reached.seq - before.seq >= limits::TRIM_NOTE || reached.policies != before.policies;
         if count > 0 || moved {
             self.submit_trim(Trim { keys: Vec::new(), reached: Some(reached) })?;
         }
@@ -510,13 +142,12 @@ impl Trim {
         let mut trimmed: HashMap<ScopeId, Trimmed> = HashMap::new();
         let mut scopes: HashMap<ScopeId, (i64, usize)> = HashMap::new();
         for doomed in self.keys {
-            let (watched, forks) = match scopes.get(&doomed.scope) {
-                Some(known) => *known,
-                None => {
-                    let found = (watched(writes.reads(), doomed.scope)?, forks(writes.reads(), doomed.scope)?.len());
-                    scopes.insert(doomed.scope, found);
-                    found
-                }
+            let (watched, forks) = if let Some(known) = scopes.get(&doomed.scope) {
+                *known
+            } else {
+                let found = (watched(writes.reads(), doomed.scope)?, forks(writes.reads(), doomed.scope)?.len());
+                scopes.insert(doomed.scope, found);
+                found
             };
             let newest = writes.reads().newest(doomed.scope, &doomed.key)?;
             let is_as_it_was = newest.is_some_and(|newest| newest.seq == doomed.newest) && forks == doomed.forks;

@@ -1,16 +1,20 @@
 //! `Transaction`: reads one snapshot, remembers what it read, buffers what it writes, and is validated when it commits.
 
+mod work;
+
+pub(crate) use self::work::too_old;
+
+use self::work::{Told, Work};
 use crate::calls::{self, Call};
-use crate::engine::{Head, ScopeId};
+use crate::engine::Head;
 use crate::key::{Key, Pattern};
-use crate::listing::{Listed, Overlay, Select, Soonest};
-use crate::scope::{Budget, Scope};
+use crate::listing::{Listed, Select};
+use crate::scope::Scope;
 use crate::store::apply::version_conflict;
-use crate::store::request::{Action, Change, Life, Reliance, Request};
+use crate::store::request::{Life, Request};
 use crate::value::{Update, array_len};
-use crate::{Document, Entry, Error, ErrorKind, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
+use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,27 +32,6 @@ pub struct Transaction {
     work: Arc<Mutex<Work>>,
 }
 
-/// What a transaction has done so far, in all scopes.
-struct Work {
-    snapshot: Head,
-    ended: Option<&'static str>,
-    keys: HashSet<(ScopeId, Box<str>)>,
-    ranges: Vec<(ScopeId, Pattern)>,
-    writes: BTreeMap<ScopeId, Overlay>,
-    /// How long what is written is to live, where that was told; and what is only to live longer or shorter.
-    lives: HashMap<(ScopeId, Box<str>), Told>,
-    soonest: Arc<Soonest>,
-    budget: Budget,
-}
-
-/// What a transaction was told of a key's life.
-#[derive(Debug, Clone, Copy)]
-struct Told {
-    life: Life,
-    /// The value is not the transaction's own.
-    is_touch: bool,
-}
-
 impl Transaction {
     pub(crate) fn begin(scope: &Scope) -> Result<Self> {
         Ok(Self::at(scope, scope.store()?.head()?))
@@ -56,16 +39,7 @@ impl Transaction {
 
     /// A transaction over the snapshot at which that commit was the newest.
     pub(crate) fn at(scope: &Scope, snapshot: Head) -> Self {
-        let work = Work {
-            snapshot,
-            ended: None,
-            keys: HashSet::new(),
-            ranges: Vec::new(),
-            writes: BTreeMap::new(),
-            lives: HashMap::new(),
-            soonest: Arc::default(),
-            budget: Budget::default(),
-        };
+        let work = Work::new(snapshot);
         Self { scope: scope.clone(), work: Arc::new(Mutex::new(work)) }
     }
 
@@ -483,68 +457,6 @@ impl Transaction {
     /// The longest stored text of one value, in bytes, as configured.
     pub fn max_value_bytes(&self) -> usize {
         self.scope.max_value_bytes()
-    }
-}
-
-/// What a transaction needs is not kept any more: it can only begin anew.
-pub(crate) fn too_old(error: Error) -> Error {
-    if error.kind() != ErrorKind::NotFound {
-        return error;
-    }
-    Error::new(ErrorKind::Conflict, format!("the transaction began too long ago: {}; run it again", error.message()))
-}
-
-impl Work {
-    fn check(&self) -> Result<()> {
-        match self.ended {
-            None => Ok(()),
-            Some(how) => {
-                Err(Error::new(crate::ErrorKind::Closed, format!("this transaction was {how}; begin a new one")))
-            }
-        }
-    }
-
-    /// Counts changes of so many bytes, all of them or, if they are too many, none.
-    fn afford(&mut self, changes: impl IntoIterator<Item = usize>) -> Result<()> {
-        let mut budget = self.budget;
-        changes.into_iter().try_for_each(|bytes| budget.spend(bytes))?;
-        self.budget = budget;
-        Ok(())
-    }
-
-    /// Ends the work and lets go of what it holds.
-    fn end(&mut self, how: &'static str) {
-        self.ended = Some(how);
-        self.keys.clear();
-        self.ranges.clear();
-        self.writes.clear();
-        self.lives.clear();
-    }
-
-    /// Everything that is to be committed, and what it relies on.
-    fn take_request(&mut self, store: &crate::store::Store) -> Request {
-        let mut changes = Vec::new();
-        for (scope, writes) in std::mem::take(&mut self.writes) {
-            for (key, entry) in writes {
-                let told = self.lives.remove(&(scope, key.clone()));
-                let life = told.map_or(Life::Default, |told| told.life);
-                let action = match entry {
-                    Some(_) if told.is_some_and(|told| told.is_touch) => Action::Touch(life),
-                    Some(entry) => store.set_action(
-                        scope,
-                        &key,
-                        Arc::try_unwrap(entry).map_or_else(|entry| entry.document().clone(), Entry::into_document),
-                        life,
-                    ),
-                    None => Action::Delete,
-                };
-                changes.push(Change::One { scope, key, action, if_version: None });
-            }
-        }
-        let keys = std::mem::take(&mut self.keys).into_iter().collect();
-        let ranges = std::mem::take(&mut self.ranges);
-        let relies_on = Reliance { snapshot: self.snapshot, keys, ranges, expires_ms: self.soonest.get() };
-        Request { changes, relies_on: Some(relies_on), origin: None }
     }
 }
 
