@@ -174,7 +174,8 @@ pub(super) fn pack(text: &[u8], before: &[u8], base: &Base) -> Option<(i64, Vec<
     let prefix = pieces.common_prefix(text);
     // What both share may overlap: "aa" and "aaa" begin and end alike.
     let suffix = pieces.common_suffix(text).min(len.min(text.len()) - prefix);
-    if (prefix + suffix) * 2 < text.len() {
+    // Half of the base as well: a value that has shrunk would be slow to read, and drag along in memory what it has lost.
+    if (prefix + suffix) * 2 < text.len().max(len) {
         return None;
     }
     let middle = &text[prefix..text.len() - suffix];
@@ -450,6 +451,7 @@ mod tests {
         let spent = Base { bytes: old.len(), spent: old.len(), ..base(&old) };
         assert!(pack(new.as_bytes(), old.as_bytes(), &spent).is_none(), "as much as the base already");
         assert!(pack(turns(700).as_bytes(), old.as_bytes(), &base(&old)).is_none(), "less than half is shared");
+        assert!(pack(turns(100).as_bytes(), old.as_bytes(), &base(&old)).is_none(), "less than half is left");
     }
 
     proptest! {
