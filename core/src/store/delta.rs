@@ -5,6 +5,7 @@
 
 use super::codec::{self, ZSTD};
 use crate::engine::{LogRow, OnRow, ScopeId};
+use crate::harness::sabotaged;
 use crate::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 
@@ -169,7 +170,7 @@ impl Header {
 /// A text as its difference from the base of an entry with the text `before`: flags, bytes, and the base as the new entry has it.
 /// Nothing where storing it whole is better.
 pub(super) fn pack(text: &[u8], before: &[u8], base: &Base) -> Option<(i64, Vec<u8>, Box<Base>)> {
-    let pieces = base.pieces(before);
+    let pieces = if sabotaged("wrong-difference") { Pieces([before, &[], &[]]) } else { base.pieces(before) };
     let len = pieces.len();
     let prefix = pieces.common_prefix(text);
     // What both share may overlap: "aa" and "aaa" begin and end alike.
