@@ -84,6 +84,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("save-nothing", "saving a named watch does not write"),
     ("no-foreign-wake", "a watch that waits does not learn of other processes' commits"),
     ("wrong-old", "a watch tells the value of the row before for the old one of the key"),
+    ("wrong-difference", "a value is stored as its difference from the newest one, and read as that from its base"),
     ("read-two-snapshots", "the keys of one get_many are read one after the other"),
 ];
 

@@ -243,6 +243,24 @@ fn processes_go_on_from_what_others_have_stored() {
 }
 
 #[test]
+fn a_value_whose_base_has_gone_meanwhile_is_stored_whole() {
+    for gone in ["DELETE FROM log WHERE seq = 1", "UPDATE log SET row_check = row_check + 1 WHERE seq = 1"] {
+        let (_directory, path) = place();
+        let state = open(&path, 16);
+        state.set("chat", chat(40)).unwrap();
+        state.set("chat", chat(41)).unwrap();
+        connect(&path).execute(gone, []).unwrap();
+        // The cache still knows it.
+        state.set("chat", chat(42)).unwrap();
+        assert_eq!(stored(&path).0, 1);
+        state.set("chat", chat(43)).unwrap();
+        assert_eq!(stored(&path).0, 2, "the new one is a base again");
+        state.close().unwrap();
+        assert_eq!(open(&path, 16).get("chat").unwrap(), Some(chat(43)));
+    }
+}
+
+#[test]
 fn a_damaged_base_is_told_for_every_value_that_needs_it() {
     for (damage, words) in [
         ("UPDATE log SET value = '[]' WHERE seq = 1", "log row 1 does not match its check"),

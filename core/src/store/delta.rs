@@ -5,6 +5,7 @@
 
 use super::codec::{self, ZSTD};
 use crate::engine::{LogRow, OnRow, ScopeId};
+use crate::harness::sabotaged;
 use crate::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 
@@ -169,12 +170,13 @@ impl Header {
 /// A text as its difference from the base of an entry with the text `before`: flags, bytes, and the base as the new entry has it.
 /// Nothing where storing it whole is better.
 pub(super) fn pack(text: &[u8], before: &[u8], base: &Base) -> Option<(i64, Vec<u8>, Box<Base>)> {
-    let pieces = base.pieces(before);
+    let pieces = if sabotaged("wrong-difference") { Pieces([before, &[], &[]]) } else { base.pieces(before) };
     let len = pieces.len();
     let prefix = pieces.common_prefix(text);
     // What both share may overlap: "aa" and "aaa" begin and end alike.
     let suffix = pieces.common_suffix(text).min(len.min(text.len()) - prefix);
-    if (prefix + suffix) * 2 < text.len() {
+    // Half of the base as well: a value that has shrunk would be slow to read, and drag along in memory what it has lost.
+    if (prefix + suffix) * 2 < text.len().max(len) {
         return None;
     }
     let middle = &text[prefix..text.len() - suffix];
@@ -455,6 +457,7 @@ mod tests {
         let spent = Base { bytes: old.len(), spent: old.len(), ..base(&old) };
         assert!(pack(new.as_bytes(), old.as_bytes(), &spent).is_none(), "as much as the base already");
         assert!(pack(turns(700).as_bytes(), old.as_bytes(), &base(&old)).is_none(), "less than half is shared");
+        assert!(pack(turns(100).as_bytes(), old.as_bytes(), &base(&old)).is_none(), "less than half is left");
     }
 
     proptest! {

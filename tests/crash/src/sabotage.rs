@@ -51,6 +51,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("save-nothing", "watch"),
     ("no-foreign-wake", "watch"),
     ("wrong-old", "watch"),
+    ("wrong-difference", "kills"),
     ("no-reliance", "serial"),
     ("no-range-reliance", "serial"),
     ("split-commit", "serial"),

@@ -18,7 +18,15 @@ end
 
 local function filled(tag, size)
   local pad = tonumber(size)
-  return { tag = tag, pad = tag:rep(math.floor(pad / #tag) + 1):sub(1, pad) }
+  local unit = tag:rep(math.floor(pad / #tag) + 1)
+  if pad >= 4000 then
+    local squares = {}
+    for n = 0, pad - 1 do
+      squares[n + 1] = string.format("%.0f", n * n)
+    end
+    unit = table.concat(squares)
+  end
+  return { tag = tag, pad = unit:sub(1, pad) }
 end
 
 local path, settings, state, shared, name

@@ -28,7 +28,8 @@ def say(*words: object) -> None:
 
 def filled(tag: str, size: str) -> dict[str, str]:
     pad = int(size)
-    return {"tag": tag, "pad": (tag * (pad // len(tag) + 1))[:pad]}
+    unit = tag * (pad // len(tag) + 1) if pad < 4000 else "".join(str(n * n) for n in range(pad))
+    return {"tag": tag, "pad": unit[:pad]}
 
 
 class Worker:

@@ -19,7 +19,9 @@ fn say(line: &str) {
 
 fn filled(tag: &str, size: &str) -> Value {
     let size = size.parse().unwrap_or(0);
-    let pad: String = tag.chars().cycle().take(size).collect();
+    let squares = (0_u64..).flat_map(|n| (n * n).to_string().into_bytes()).map(char::from);
+    let pad: String =
+        if size < 4_000 { tag.chars().cycle().take(size).collect() } else { squares.take(size).collect() };
     json!({"tag": tag, "pad": pad})
 }
 

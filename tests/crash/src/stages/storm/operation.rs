@@ -110,7 +110,14 @@ impl Source<'_> {
                 // The first one tells every later change of this run from those of the run before.
                 let kind = if number == 0 { 0 } else { self.random.u32(0..100) };
                 match kind {
-                    0..23 => Operation::Set { key: self.key(), tag, size: self.size() },
+                    0..23 => {
+                        // One key has long values time after time, of which little is new.
+                        let key = self.key();
+                        let is_long = key.starts_with('c');
+                        let size = if is_long { 6_000 } else { self.size() };
+                        let key = if is_long { "c0".into() } else { key };
+                        Operation::Set { key, tag, size }
+                    }
                     23..25 => Operation::Follow,
                     25..35 => {
                         let mut keys: Vec<String> = (0..self.random.usize(1..6)).map(|_| self.key()).collect();
@@ -149,7 +156,10 @@ impl Source<'_> {
 
 /// A plain value; every language makes the same.
 fn filled(tag: &str, size: usize) -> Value {
-    let pad: String = tag.chars().cycle().take(size).collect();
+    let squares = (0_u64..).flat_map(|n| (n * n).to_string().into_bytes()).map(char::from);
+    // Long values have much in common: they are stored as differences.
+    let pad: String =
+        if size < 4_000 { tag.chars().cycle().take(size).collect() } else { squares.take(size).collect() };
     json!({"tag": tag, "pad": pad})
 }
 
