@@ -11,7 +11,7 @@ use crate::key::{Key, Pattern};
 use crate::listing::{Listed, Select};
 use crate::scope::Scope;
 use crate::store::apply::version_conflict;
-use crate::store::request::{Life, Request};
+use crate::store::request::Life;
 use crate::value::{Update, array_len};
 use crate::{Document, Entry, Error, IntoDocument, Items, Keys, Number, Result, SetOptions, Ttl, clock};
 use serde_json::Value;
