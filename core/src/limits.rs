@@ -63,10 +63,14 @@ pub const SWEEP_ROWS: usize = 256;
 /// Changes that are trimmed in one commit.
 pub const TRIM_ROWS: usize = 512;
 /// Changes that are looked at in one snapshot for what is to be trimmed.
-pub const TRIM_LOOK: usize = 2_048;
+pub const TRIM_LOOK: usize = 65_536;
+/// Changes that a key may have got since it was looked at for what is to be trimmed.
+pub const TRIM_SINCE: i64 = 64;
+/// Keys whose past is looked at in one snapshot.
+pub const TRIM_KEYS: usize = 256;
 /// Changes after which it is noted how far the log was looked at, though nothing was trimmed.
 pub const TRIM_NOTE: i64 = 10_000;
 /// Changes of this process after which the past is trimmed before its time has come.
-pub const TRIM_AFTER: usize = 8_192;
+pub const TRIM_AFTER: usize = 16_384;
 /// Changes that `history` answers unless told otherwise.
 pub const HISTORY: usize = 100;

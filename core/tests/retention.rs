@@ -4,7 +4,7 @@ use llmspell_state_persistence::{
     ErrorKind, Operation, RetentionPolicy, State, StateConfig, SyncMode, Usage, WatchOptions,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn keep(max_versions: usize) -> RetentionPolicy {
     RetentionPolicy { max_versions, ..RetentionPolicy::keep_all() }
@@ -182,7 +182,7 @@ fn the_past_is_trimmed_in_the_background_while_others_write() {
     for n in 0..60_000 {
         state.set(&format!("k{}", n % 50), n).unwrap();
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while state.usage().unwrap().changes > 2_000 {
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", state.usage());
         std::thread::sleep(Duration::from_millis(50));
@@ -220,5 +220,38 @@ fn a_policy_that_cannot_be_kept_is_refused() {
     for bad in [json!({ "max_version": 5 }), json!(5), json!({ "max_age": -1 })] {
         let options = json!({ "retention": bad });
         assert!(StateConfig::from_options(options.as_object().unwrap().clone()).is_err());
+    }
+}
+
+/// Times of so many sets over 1,000 keys, sorted, and the size of the file at every tenth of them.
+fn soak(retention: RetentionPolicy, count: usize) -> (Vec<Duration>, Vec<u64>) {
+    let place = place(retention);
+    let path = place.config.persistence_path.clone().unwrap();
+    let state = place.open();
+    let (mut times, mut sizes) = (Vec::with_capacity(count), Vec::new());
+    for n in 0..count {
+        let start = Instant::now();
+        state.set(&format!("user:{}", n % 1_000), json!({ "name": "Alice", "score": n })).unwrap();
+        times.push(start.elapsed());
+        if (n + 1) % (count / 10) == 0 {
+            sizes.push(std::fs::metadata(&path).unwrap().len());
+        }
+    }
+    times.sort_unstable();
+    (times, sizes)
+}
+
+#[test]
+#[ignore = "measures; scripts/measure.sh runs it"]
+fn measured_a_million_sets_with_five_versions_of_a_key() {
+    let count = std::env::var("SETS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
+    let percentile = |times: &[Duration], per_mille: usize| times[times.len() * per_mille / 1_000];
+    for (name, retention) in [("max_versions = 5", keep(5)), ("everything kept", RetentionPolicy::keep_all())] {
+        let (times, sizes) = soak(retention, count);
+        let [p50, p99, p999] = [500, 990, 999].map(|at| percentile(&times, at));
+        println!(
+            "{name}: p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}; file in KiB after each tenth: {:?}",
+            sizes.iter().map(|size| size >> 10).collect::<Vec<_>>()
+        );
     }
 }

@@ -92,52 +92,44 @@ pub(super) fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i
     Ok(found)
 }
 
+/// Why a key is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reason {
+    /// It may have too many versions.
+    Many,
+    /// Something in it has come of this age.
+    Old(Duration),
+    /// The past of its scope takes too much.
+    Heavy,
+}
+
+/// A key to look at. Rows up to `cut` go in any case that is allowed.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    scope: ScopeId,
+    key: Box<str>,
+    cut: i64,
+}
+
+/// Keys to look at, and whether there may be more.
+pub(super) type Suspects = (Vec<Suspect>, bool);
+
 impl Look<'_> {
-    /// The next keys with too many versions; says whether there may be more.
-    pub(super) fn tail(
-        &mut self,
-        reads: &dyn Reads,
-        settings: &Settings,
-        reached: &mut i64,
-    ) -> Result<(Vec<Doomed>, bool)> {
-        let (keys, more) = Self::next(reads, reached, self.grace_ms, |row| row.prev != 0)?;
-        let mut doomed = Vec::new();
-        for (scope, key) in keys {
-            let bounds = self.bounds(reads, settings, scope)?;
-            let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
-            let spare = if self.exact { 0 } else { most / 4 };
-            let newest = reads.newest(scope, &key)?;
-            if newest.is_some_and(|newest| newest.versions > most.saturating_add(spare)) {
-                doomed.extend(self.key(reads, settings, &bounds, (scope, &key), 0)?);
-            }
-        }
-        Ok((doomed, more))
+    /// The next keys that may have too many versions.
+    pub(super) fn many(&self, reads: &dyn Reads, reached: &mut i64) -> Result<Suspects> {
+        Self::next(reads, reached, self.grace_ms, |row| row.prev != 0)
     }
 
-    /// The next keys of which something has come of age; says whether there may be more.
-    pub(super) fn aged(
-        &mut self,
-        reads: &dyn Reads,
-        settings: &Settings,
-        age: Duration,
-        reached: &mut i64,
-    ) -> Result<(Vec<Doomed>, bool)> {
+    /// The next keys of which something has come of age.
+    pub(super) fn old(&self, reads: &dyn Reads, age: Duration, reached: &mut i64) -> Result<Suspects> {
         let until_ms = self.now_ms.saturating_sub(millis(age)).min(self.grace_ms);
-        let (keys, more) = Self::next(reads, reached, until_ms, |row| row.prev != 0 || !row.operation.has_value())?;
-        let mut doomed = Vec::new();
-        for (scope, key) in keys {
-            let bounds = self.bounds(reads, settings, scope)?;
-            if bounds.policy.max_age == Some(age) {
-                doomed.extend(self.key(reads, settings, &bounds, (scope, &key), 0)?);
-            }
-        }
-        Ok((doomed, more))
+        Self::next(reads, reached, until_ms, |row| row.prev != 0 || !row.operation.has_value())
     }
 
-    /// What has to go of a scope for its past to take no more than it may.
-    pub(super) fn heavy(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Vec<Doomed>> {
+    /// The keys of which something has to go for the past of a scope to take no more than it may.
+    pub(super) fn heavy(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Suspects> {
         let bounds = self.bounds(reads, settings, scope)?;
-        let Some(max_bytes) = bounds.policy.max_bytes else { return Ok(Vec::new()) };
+        let Some(max_bytes) = bounds.policy.max_bytes else { return Ok((Vec::new(), false)) };
         let mut past = Vec::new();
         let mut bytes = 0;
         reads.past(scope, &mut |seq, key, size| {
@@ -152,21 +144,39 @@ impl Look<'_> {
             bytes -= size;
             cuts.insert(key, seq);
         }
-        let mut doomed = Vec::new();
-        for (key, cut) in cuts {
-            doomed.extend(self.key(reads, settings, &bounds, (scope, &key), cut)?);
-        }
-        Ok(doomed)
+        Ok((cuts.into_iter().map(|(key, cut)| Suspect { scope, key, cut }).collect(), false))
+    }
+
+    /// What of a key goes, if that is why it was looked at.
+    pub(super) fn plan(
+        &mut self,
+        reads: &dyn Reads,
+        settings: &Settings,
+        reason: Reason,
+        suspect: &Suspect,
+    ) -> Result<Vec<Doomed>> {
+        let Suspect { scope, key, cut } = suspect;
+        let bounds = self.bounds(reads, settings, *scope)?;
+        let is_due = match reason {
+            Reason::Many => {
+                let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
+                let spare = if self.exact { 0 } else { most / 4 };
+                let newest = reads.newest(*scope, key)?;
+                newest.is_some_and(|newest| newest.versions > most.saturating_add(spare))
+            }
+            Reason::Old(age) => bounds.policy.max_age == Some(age),
+            Reason::Heavy => true,
+        };
+        if is_due { self.key(reads, settings, &bounds, (*scope, key), *cut) } else { Ok(Vec::new()) }
     }
 
     /// The keys of the next rows up to a time that count.
-    #[allow(clippy::type_complexity)] // keys, and whether there may be more
     fn next(
         reads: &dyn Reads,
         reached: &mut i64,
         until_ms: i64,
         counts: impl Fn(&Outline<'_>) -> bool,
-    ) -> Result<(BTreeSet<(ScopeId, Box<str>)>, bool)> {
+    ) -> Result<Suspects> {
         let (mut keys, mut looked_at, mut more) = (BTreeSet::new(), 0, false);
         reads.outlines(*reached, &mut |row| {
             more = looked_at == limits::TRIM_LOOK;
@@ -177,11 +187,11 @@ impl Look<'_> {
             looked_at += 1;
             *reached = row.seq;
             if counts(&row) {
-                keys.insert((row.scope, row.key.into()));
+                keys.insert((row.scope, Box::from(row.key)));
             }
             ControlFlow::Continue(())
         })?;
-        Ok((keys, more))
+        Ok((keys.into_iter().map(|(scope, key)| Suspect { scope, key, cut: 0 }).collect(), more))
     }
 
     fn bounds(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Arc<Bounds>> {

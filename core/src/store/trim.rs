@@ -2,11 +2,11 @@
 //!
 //! What goes is planned in a snapshot and checked once more in the write, where only what has changed meanwhile is left for later.
 
-use super::Store;
-use super::doomed::{Doomed, Look, forks, millis, watched};
+use super::doomed::{Doomed, Look, Reason, Suspects, forks, millis, watched};
 use super::request::{Applied, Change, Request};
 use super::settings::Settings;
 use super::sweep::BREATH;
+use super::{Store, codec};
 use crate::engine::{Reads, ScopeId, Taken, Trimmed, Writes};
 use crate::{Cleanup, Result, clock, limits};
 use serde::{Deserialize, Serialize};
@@ -59,13 +59,14 @@ impl Store {
             reads.all_scopes(&mut |scope, _, _| scopes.push(scope))
         })?;
         let before = reached.clone();
-        let mut count = self.trim_with(|reads, settings| look.tail(reads, settings, &mut reached.seq))?;
+        let mut count = self.trim_with(&mut look, Reason::Many, |look, reads, _| look.many(reads, &mut reached.seq))?;
         for age in ages {
             let aged = reached.aged.entry(millis(age)).or_default();
-            count += self.trim_with(|reads, settings| look.aged(reads, settings, age, aged))?;
+            count += self.trim_with(&mut look, Reason::Old(age), |look, reads, _| look.old(reads, age, aged))?;
         }
         for scope in scopes {
-            count += self.trim_with(|reads, settings| Ok((look.heavy(reads, settings, scope)?, false)))?;
+            count +=
+                self.trim_with(&mut look, Reason::Heavy, |look, reads, settings| look.heavy(reads, settings, scope))?;
         }
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
@@ -79,33 +80,53 @@ impl Store {
         Ok(count)
     }
 
-    /// Takes out what `plan` finds, until it finds no more.
-    fn trim_with(&self, mut plan: impl FnMut(&dyn Reads, &Settings) -> Result<(Vec<Doomed>, bool)>) -> Result<u64> {
+    /// Looks at what `find` finds, until it finds no more, and takes out what has to go.
+    fn trim_with<'s>(
+        &'s self,
+        look: &mut Look<'s>,
+        reason: Reason,
+        mut find: impl FnMut(&mut Look<'s>, &dyn Reads, &Settings) -> Result<Suspects>,
+    ) -> Result<u64> {
         let mut count = 0;
         loop {
-            let (mut doomed, mut more) = (Vec::new(), false);
+            let (mut suspects, mut more) = (Vec::new(), false);
             self.with_settings(|reads, settings| {
-                (doomed, more) = plan(reads, settings)?;
+                (suspects, more) = find(look, reads, settings)?;
                 Ok(())
             })?;
-            let mut keys = Vec::new();
-            let mut rows = 0;
-            for part in doomed.into_iter().flat_map(|doomed| doomed.split(limits::TRIM_ROWS)) {
-                if rows + part.rows.len() > limits::TRIM_ROWS {
-                    count += self.submit_trim(Trim { keys: std::mem::take(&mut keys), reached: None })?;
-                    rows = 0;
-                    std::thread::sleep(BREATH);
-                }
-                rows += part.rows.len();
-                keys.push(part);
-            }
-            if !keys.is_empty() {
-                count += self.submit_trim(Trim { keys, reached: None })?;
+            // No snapshot is held for long: meanwhile the log of the database could not start over.
+            for some in suspects.chunks(limits::TRIM_KEYS) {
+                let mut doomed = Vec::new();
+                self.with_settings(|reads, settings| {
+                    for suspect in some {
+                        doomed.extend(look.plan(reads, settings, reason, suspect)?);
+                    }
+                    Ok(())
+                })?;
+                count += self.take_out(doomed)?;
             }
             if !more {
                 return Ok(count);
             }
         }
+    }
+
+    /// In commits that hold nobody up.
+    fn take_out(&self, doomed: Vec<Doomed>) -> Result<u64> {
+        let (mut count, mut keys, mut rows) = (0, Vec::new(), 0);
+        for part in doomed.into_iter().flat_map(|doomed| doomed.split(limits::TRIM_ROWS)) {
+            if rows + part.rows.len() > limits::TRIM_ROWS {
+                count += self.submit_trim(Trim { keys: std::mem::take(&mut keys), reached: None })?;
+                rows = 0;
+                std::thread::sleep(BREATH);
+            }
+            rows += part.rows.len();
+            keys.push(part);
+        }
+        if !keys.is_empty() {
+            count += self.submit_trim(Trim { keys, reached: None })?;
+        }
+        Ok(count)
     }
 
     /// What a scope takes now.
@@ -132,6 +153,37 @@ impl Store {
     }
 }
 
+/// What has come to a key since it was looked at.
+#[derive(Debug, Default)]
+struct Since {
+    rows: i64,
+    /// What they are stored as differences from.
+    bases: Vec<i64>,
+}
+
+impl Since {
+    /// Nothing where that is more than is worth looking at: the key is looked at again.
+    fn read(reads: &dyn Reads, doomed: &Doomed) -> Result<Option<Self>> {
+        let mut since = Self::default();
+        let Some(newest) = reads.newest(doomed.scope, &doomed.key)? else { return Ok(None) };
+        let mut seq = newest.seq;
+        while seq != doomed.newest {
+            let mut prev = 0;
+            reads.row(seq, &mut |row| {
+                prev = row.prev;
+                since.bases.extend(codec::base_of(row));
+                Ok(())
+            })?;
+            since.rows += 1;
+            if prev == 0 || since.rows == limits::TRIM_SINCE {
+                return Ok(None);
+            }
+            seq = prev;
+        }
+        Ok(Some(since))
+    }
+}
+
 impl Trim {
     /// Takes out what still may go; says how many rows that were.
     pub(crate) fn apply(self, writes: &mut dyn Writes) -> Result<u64> {
@@ -149,16 +201,20 @@ impl Trim {
                 scopes.insert(doomed.scope, found);
                 found
             };
-            let newest = writes.reads().newest(doomed.scope, &doomed.key)?;
-            let is_as_it_was = newest.is_some_and(|newest| newest.seq == doomed.newest) && forks == doomed.forks;
             // The numbers of commits go on from the newest row.
             let is_end = doomed.rows.contains(&head);
-            if !is_as_it_was || is_end || (doomed.successor > watched && !doomed.ignores_watches) {
+            let is_needed = doomed.successor > watched && !doomed.ignores_watches;
+            if is_end || is_needed || forks != doomed.forks {
+                continue;
+            }
+            let Some(since) = Since::read(writes.reads(), &doomed)? else { continue };
+            // A key that is back is known.
+            if doomed.is_gone && since.rows > 0 {
                 continue;
             }
             let tally = trimmed.entry(doomed.scope).or_default();
             for seq in doomed.rows {
-                if writes.trim(seq)? {
+                if !since.bases.contains(&seq) && writes.trim(seq)? {
                     tally.changes += 1;
                     tally.seq = tally.seq.max(seq);
                     if doomed.is_gone {
@@ -167,7 +223,7 @@ impl Trim {
                 }
             }
             if let Some(kept) = doomed.kept {
-                writes.set_versions(doomed.scope, &doomed.key, kept)?;
+                writes.set_versions(doomed.scope, &doomed.key, kept + since.rows)?;
             }
         }
         let mut count = 0;
