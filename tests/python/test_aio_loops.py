@@ -88,7 +88,9 @@ def test_a_loop_that_is_closed_amid_calls_takes_its_descriptor_along(kind: str, 
         async def begin() -> Any:
             state = await State(path, sync_mode="NORMAL")
             for n in range(50):
-                later(state._handle.set, f"k{n}", n, None, None)  # the futures alone, since tasks would be reported
+                later(
+                    state._handle.set, f"k{n}", n, None, None, None
+                )  # the futures alone, since tasks would be reported
                 later(state._handle.count, "*")
                 later(state._handle.verify)
             later(state._handle.watch, "*", None, "w")
