@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -46,3 +47,7 @@ class RetentionPolicy:
 
 def _seconds(time: float | timedelta) -> float:
     return time.total_seconds() if isinstance(time, timedelta) else time
+
+
+DEFAULT_RETENTION: Final = RetentionPolicy()
+"""What a store keeps that is not told otherwise."""

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _native
-from .retention import RetentionPolicy
+from .retention import DEFAULT_RETENTION, RetentionPolicy
 from .scope import Scope
 from .usage import Cleanup
 from .verification import Verification
@@ -55,7 +55,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
-        retention: RetentionPolicy | Mapping[str, Any] | None = None,
+        retention: RetentionPolicy | Mapping[str, Any] = DEFAULT_RETENTION,
         actor: str | None = None,
         default: Callable[[Any], object] | None = None,
         **unknown: Any,

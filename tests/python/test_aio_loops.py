@@ -167,7 +167,7 @@ async def main(keep=False, exit=None, time=0):
     tx, watch = await state.begin(), await state.watch(name="w")
     await tx.set("never", 1)
     handle = state._handle
-    futures = [later(handle.set, f"k{n}", "x" * 1000, None, None) for n in range(300)]
+    futures = [later(handle.set, f"k{n}", "x" * 1000, None, None, None) for n in range(300)]
     futures += [later(handle.count, "*"), later(watch._handle.ready), later(handle.scope, "inner")]
     futures += [later(call) for call in [handle.verify, handle.transaction] + [handle.version] * 50]
     if keep:

@@ -8,6 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyFloat;
 use serde_json::{Map, Value};
 
+/// The parts that are times, and so may be told by a `timedelta`.
+const TIMES: [&str; 2] = ["max_age", "cleanup_interval"];
+
 /// The argument of `set_retention`.
 pub(crate) struct Policy(RetentionPolicy);
 
@@ -40,12 +43,16 @@ pub(crate) fn parts(policy: &Bound<'_, PyAny>) -> PyResult<Map<String, Value>> {
 
 fn part_of(name: &Bound<'_, PyAny>, part: &Bound<'_, PyAny>) -> PyResult<(String, Value)> {
     let name: String = name.extract().map_err(|_| wrong_type("a part of retention", "a str as its name", name))?;
-    if let Some(seconds) = ttl::seconds_of(part)? {
+    if TIMES.contains(&&*name)
+        && let Some(seconds) = ttl::seconds_of(part)?
+    {
         return Ok((name, seconds.into()));
     }
     // JSON would make null of what is not finite, and so no bound.
     if part.is_instance_of::<PyFloat>() && !part.extract::<f64>()?.is_finite() {
-        return Err(invalid(format!("retention: {name} is {part}; it takes a finite number, or None for no bound")));
+        return Err(invalid(format!(
+            "retention: {name} is {part}; it takes a finite number, or None where no bound will do"
+        )));
     }
     let part = pythonize::depythonize(part).map_err(|e| invalid(format!("retention: {name}: {e}")))?;
     Ok((name, part))

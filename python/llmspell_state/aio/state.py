@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _native
 from ..errors import ClosedError, ForkedError
-from ..retention import RetentionPolicy
+from ..retention import DEFAULT_RETENTION, RetentionPolicy
 from ..usage import Cleanup
 from ..verification import Verification
 from .loop import later
@@ -48,7 +48,7 @@ class State(Scope):
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
-        retention: RetentionPolicy | Mapping[str, Any] | None = None,
+        retention: RetentionPolicy | Mapping[str, Any] = DEFAULT_RETENTION,
         actor: str | None = None,
         default: Hook | None = None,
         **unknown: Any,
