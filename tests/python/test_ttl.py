@@ -111,12 +111,12 @@ def test_a_time_to_live_goes_with_a_version(state: State) -> None:
 
 
 def test_a_mapping_does_not_show_what_has_expired(state: State) -> None:
-    state.set_many({"a": 1, "b": 2}, ttl=0.02)
+    state.set_many({"a": 1, "b": 2}, ttl=0.5)
     state["c"] = 3
     tx = state.transaction()
     tx["own"] = 4
     assert len(state) == 3
-    time.sleep(0.04)
+    time.sleep(0.55)
     assert len(state) == 1 and list(state) == ["c"] and dict(state) == {"c": 3} and list(reversed(state)) == ["c"]
     assert "a" not in state and "a" not in state.keys("*") and list(state.values()) == [3]
     for gone in (lambda: state["a"], lambda: state.pop("a")):
@@ -147,7 +147,7 @@ def test_updates_leave_the_time_to_live(state: State) -> None:
 
 def test_what_has_expired_is_told(state: State) -> None:
     watch = state.watch("k")
-    state.set("k", 1, ttl=0.02)
+    state.set("k", 1, ttl=1_000)
     state.touch("k", 0.03)
     told = [watch.next(10) for _ in range(3)]
     assert [(change.operation, change.value, change.old) for change in told] == [
