@@ -35,19 +35,27 @@ from .errors import (
     WrongKeyError,
 )
 from .history import Difference, Revision, Undone
+from .merge import DELETE, LEAVE, OURS, THEIRS, MergeConflict, Merged, Resolution
+from .retention import RetentionPolicy
 from .scope import Scope
 from .state import State
 from .transaction import Transaction
+from .usage import Cleanup, Usage
 from .verification import Verification
 from .view import View
 from .watch import Watch
 
 __all__ = [
+    "DELETE",
+    "LEAVE",
     "MISSING",
+    "OURS",
+    "THEIRS",
     "BackupInvalidError",
     "BusyError",
     "CancelledError",
     "Change",
+    "Cleanup",
     "ClosedError",
     "CommitUnknownError",
     "ConflictError",
@@ -60,11 +68,15 @@ __all__ = [
     "ForkedError",
     "InvalidError",
     "InvalidTypeError",
+    "MergeConflict",
+    "Merged",
     "MigrationFailedError",
     "Missing",
     "NotFoundError",
     "PermissionDeniedError",
     "QuotaExceededError",
+    "Resolution",
+    "RetentionPolicy",
     "Revision",
     "Scope",
     "State",
@@ -73,6 +85,7 @@ __all__ = [
     "Transaction",
     "Undone",
     "UnknownFormatError",
+    "Usage",
     "Verification",
     "View",
     "Watch",

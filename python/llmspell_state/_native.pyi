@@ -11,7 +11,7 @@ from typing_extensions import disjoint_base
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["AsyncDifferences", "AsyncItems", "AsyncKeys", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncView", "AsyncWatch", "Completions", "Differences", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "View", "Watch"]
+__all__ = ["AsyncDifferences", "AsyncItems", "AsyncKeys", "AsyncMerge", "AsyncScope", "AsyncState", "AsyncTransaction", "AsyncValues", "AsyncView", "AsyncWatch", "Completions", "Differences", "Items", "Keys", "Retry", "Scope", "State", "Transaction", "Values", "View", "Watch"]
 
 @final
 class AsyncDifferences:
@@ -55,6 +55,30 @@ class AsyncKeys:
         The next one, or `unknown` when it is to be fetched; `StopAsyncIteration` after the last.
         """
 
+@final
+class AsyncMerge:
+    """
+    A merge under way.
+    """
+    def __new__(cls, /, ours: "AsyncScope", theirs: "AsyncScope") -> AsyncMerge: ...
+    def answer(self, /, answer: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
+        """
+        Answers that conflict.
+        """
+    def attempt(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None":
+        """
+        Merges with the answers so far and gives what `Merged` is made of; `None`, and nothing is merged, while there are
+        conflicts that have none.
+        """
+    def leave(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None":
+        """
+        Merges, and leaves conflicts alone; gives what `Merged` is made of.
+        """
+    def open(self, /) -> "typing.Any":
+        """
+        The next conflict that has no answer, or `None`.
+        """
+
 @disjoint_base
 class AsyncScope:
     """
@@ -73,6 +97,10 @@ class AsyncScope:
         Whether the store was closed.
         """
     def count(self, /, to: "Completions", future: "asyncio.Future[int]", pattern: "str") -> "None": ...
+    def default_ttl(self, /, to: "Completions", future: "asyncio.Future[float | None]") -> "None":
+        """
+        How many seconds keys live that are set without a time to live; `None` is for ever.
+        """
     def delete(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None": ...
     def diff(self, /, since: "int | datetime.datetime", until: "int | datetime.datetime | None", pattern: "str") -> "AsyncDifferences": ...
     def entry(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
@@ -81,6 +109,7 @@ class AsyncScope:
         """
     def exists(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str") -> "None": ...
     def forget_watch(self, /, to: "Completions", future: "asyncio.Future[bool]", name: "str") -> "None": ...
+    def fork(self, /, to: "Completions", future: "asyncio.Future[AsyncScope]", scope: "str", name: "str") -> "None": ...
     def get(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str") -> "None":
         """
         The value of a key, or `MISSING`.
@@ -101,12 +130,18 @@ class AsyncScope:
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
+    def retention(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None":
+        """
+        What the `RetentionPolicy` in force is made of.
+        """
     def revert(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", when: "int | datetime.datetime") -> "None": ...
     def revert_to(self, /, to: "Completions", future: "asyncio.Future[int]", when: "int | datetime.datetime", pattern: "str") -> "None": ...
     def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None": ...
     def scopes(self, /, to: "Completions", future: "asyncio.Future[list[str]]") -> "None": ...
-    def set(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
-    def set_many(self, /, to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set(self, /, to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", ttl: "float | datetime.timedelta | None", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set_default_ttl(self, /, to: "Completions", future: "asyncio.Future[int]", ttl: "float | datetime.timedelta | None") -> "None": ...
+    def set_many(self, /, to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", ttl: "float | datetime.timedelta | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set_retention(self, /, to: "Completions", future: "asyncio.Future[int]", policy: "typing.Any") -> "None": ...
     def setdefault(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
         """
         The value of a key, which is `value` when it was missing.
@@ -119,8 +154,13 @@ class AsyncScope:
         """
         Removes a key and gives its value, or `MISSING`.
         """
+    def touch(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", ttl: "float | datetime.timedelta | None") -> "None": ...
     def transaction(self, /, to: "Completions", future: "asyncio.Future[AsyncTransaction]") -> "None": ...
     def undo(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", actor: "str | None", run: "str | None", since: "int") -> "None": ...
+    def usage(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None":
+        """
+        What `Usage` is made of.
+        """
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
     def watch(self, /, to: "Completions", future: "asyncio.Future[AsyncWatch]", pattern: "str", since: "int | None", name: "str | None") -> "None": ...
 
@@ -129,6 +169,7 @@ class AsyncState(AsyncScope):
     """
     An open store; `llmspell_state.aio.State` is what users see.
     """
+    def cleanup(self, /, to: "Completions", future: "asyncio.Future[typing.Any]") -> "None": ...
     def close(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
     @property
     def config(self, /) -> Any:
@@ -195,10 +236,14 @@ class AsyncTransaction:
         """
         The value of a key, or `default` when it is missing; `unknown` when only the database could tell.
         """
+    def replace(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
+        """
+        Sets a key that lives as long as it did, and gives the new value.
+        """
     def rollback(self, /, to: "Completions", future: "asyncio.Future[None]") -> "None": ...
     def scope(self, /, to: "Completions", future: "asyncio.Future[AsyncTransaction]", name: "str") -> "None": ...
-    def set(self, /, to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
-    def set_many(self, /, to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set(self, /, to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", ttl: "float | datetime.timedelta | None", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
+    def set_many(self, /, to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", ttl: "float | datetime.timedelta | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None": ...
     def setdefault(self, /, to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None":
         """
         The value of a key, which is `value` when it was missing.
@@ -207,6 +252,7 @@ class AsyncTransaction:
         """
         Removes a key and gives its value, or `MISSING`.
         """
+    def touch(self, /, to: "Completions", future: "asyncio.Future[bool]", key: "str", ttl: "float | datetime.timedelta | None") -> "None": ...
     def values(self, /, pattern: "str", after: "str | None", limit: "int | None", reverse: "bool") -> "AsyncValues": ...
 
 @final
@@ -402,6 +448,10 @@ class Scope:
         """
         How many keys match.
         """
+    def default_ttl(self, /) -> "float | None":
+        """
+        How many seconds keys live that are set without a time to live; `None` is for ever.
+        """
     def delete(self, /, key: "str", *, if_version: "int | None" = None) -> "bool":
         """
         Removes a key and says whether it was there; with `if_version`, only when that is still its version.
@@ -421,6 +471,10 @@ class Scope:
     def forget_watch(self, /, name: "str") -> "bool":
         """
         Forgets how far a named watch has come, and says whether there was one of this name.
+        """
+    def fork(self, /, scope: "str", name: "str") -> "Scope":
+        """
+        Copies a scope inside this one under another name, and returns the copy.
         """
     def get(self, /, key: "str", default: "object" = None) -> "typing.Any":
         """
@@ -454,6 +508,10 @@ class Scope:
         """
         Merges a patch into a value (JSON Merge Patch, RFC 7386: `None` removes a member) and returns the result.
         """
+    def merge_from(self, /, fork: "typing.Any", resolve: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "typing.Any":
+        """
+        Merges what a fork has changed, in one commit, and returns what `Merged` is made of.
+        """
     def modify(self, /, key: "str", fn: "collections.abc.Callable[[typing.Any], object]", default: "object" = None) -> "typing.Any":
         """
         Replaces a value by what `fn` makes of the current one, and returns the new value.
@@ -468,6 +526,10 @@ class Scope:
     def named_watches(self, /) -> "dict[str, int]":
         """
         The names of the watches that the store keeps, and the versions that they are done with.
+        """
+    def retention(self, /) -> "typing.Any":
+        """
+        What the `RetentionPolicy` in force is made of.
         """
     def revert(self, /, key: "str", when: "int | datetime.datetime") -> "int":
         """
@@ -486,16 +548,25 @@ class Scope:
         """
         The names of the scopes inside this one, sorted.
         """
-    def set(self, /, key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "int":
+    def set(self, /, key: "str", value: "object", *, ttl: "float | datetime.timedelta | None" = None, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "int":
         """
         Stores a value and returns the version of its commit.
 
-        With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
-        otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
+        With `ttl`, for so many seconds (infinity is for ever); without, as long as `default_ttl` says. With `if_version`,
+        only when the key's version is still that one (0: when the key is missing); `ConflictError` otherwise. `default`
+        turns objects that cannot be stored into ones that can, for this call.
         """
-    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]") -> "int":
+    def set_default_ttl(self, /, ttl: "float | datetime.timedelta | None" = None) -> "int":
         """
-        Stores all members of a mapping in one commit and returns its version.
+        Says how long keys live that are set from now on without a time to live; `None` takes that back.
+        """
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", *, ttl: "float | datetime.timedelta | None" = None) -> "int":
+        """
+        Stores all members of a mapping in one commit, with `ttl` for so many seconds, and returns its version.
+        """
+    def set_retention(self, /, policy: "typing.Any" = None) -> "int":
+        """
+        Says how much of the past is kept; `None` takes that back.
         """
     def setdefault(self, /, key: "str", default: "object" = None) -> "typing.Any":
         """
@@ -504,6 +575,13 @@ class Scope:
     def take(self, /, key: "str", missing: "object") -> "typing.Any":
         """
         Removes a key and returns its value, or `missing` when it is not there.
+        """
+    def touch(self, /, key: "str", ttl: "float | datetime.timedelta | None" = None) -> "bool":
+        """
+        Gives a key another time to live from now on and leaves its value; says whether it was there.
+
+        `ttl` is in seconds, infinity is for ever, and `None` is as the scope's `default_ttl` says. In a transaction it
+        counts from the commit on.
         """
     def transact(self, /, fn: "collections.abc.Callable[[typing.Any], typing.Any]", *, attempts: "int | None" = None) -> "typing.Any":
         """
@@ -516,6 +594,10 @@ class Scope:
     def undo(self, /, *, actor: "str | None" = None, run: "str | None" = None, since: "int" = ...) -> "typing.Any":
         """
         Takes back everything that an actor or a run has changed, and returns what `Undone` is made of.
+        """
+    def usage(self, /) -> "typing.Any":
+        """
+        What `Usage` is made of.
         """
     def watch(self, /, pattern: "str" = "*", since: "int | None" = None, name: "str | None" = None) -> "Watch":
         """
@@ -531,6 +613,10 @@ class State(Scope):
     def __new__(cls, /, path: "str | os.PathLike[str] | None", options: "dict[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> State:
         """
         Opens the store at `path` (in memory without one) with settings by name.
+        """
+    def cleanup(self, /) -> "typing.Any":
+        """
+        Does at once what is done in the background: tells of keys that have expired, and trims the past.
         """
     def close(self, /) -> None:
         """
@@ -660,16 +746,16 @@ class Transaction:
         """
         The same transaction, seen from the scope of this name.
         """
-    def set(self, /, key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "None":
+    def set(self, /, key: "str", value: "object", *, ttl: "float | datetime.timedelta | None" = None, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "None":
         """
-        Stores a value, for the commit.
+        Stores a value, for the commit; with `ttl` for so many seconds from then on.
 
         With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
         otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
         """
-    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]") -> "None":
+    def set_many(self, /, mapping: "collections.abc.Mapping[str, typing.Any]", *, ttl: "float | datetime.timedelta | None" = None) -> "None":
         """
-        Stores all members of a mapping, for the commit.
+        Stores all members of a mapping, for the commit; with `ttl` for so many seconds from then on.
         """
     def setdefault(self, /, key: "str", default: "object" = None) -> "typing.Any":
         """
@@ -678,6 +764,13 @@ class Transaction:
     def take(self, /, key: "str", missing: "object") -> "typing.Any":
         """
         Removes a key and returns its value, or `missing` when it is not there.
+        """
+    def touch(self, /, key: "str", ttl: "float | datetime.timedelta | None" = None) -> "bool":
+        """
+        Gives a key another time to live from now on and leaves its value; says whether it was there.
+
+        `ttl` is in seconds, infinity is for ever, and `None` is as the scope's `default_ttl` says. In a transaction it
+        counts from the commit on.
         """
 
 @final

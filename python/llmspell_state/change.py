@@ -37,9 +37,10 @@ class Change:
     """A change of a key, as it was committed."""
 
     key: str
-    operation: Literal["set", "delete"]
+    operation: Literal["set", "delete", "expire", "touch"]
+    """What happened to it; a touch gave it another time to live, and left its value."""
     value: Any
-    """The value it got, an object of the caller's own; ``MISSING`` for a deletion."""
+    """The value it got, an object of the caller's own; ``MISSING`` when it was deleted or has expired."""
     old: Any
     """The value it had; ``MISSING`` when it was not there, or when the log does not go back so far."""
     version: int
@@ -59,7 +60,7 @@ class Change:
     def _from_store(
         cls,
         key: str,
-        operation: Literal["set", "delete"],
+        operation: Literal["set", "delete", "expire", "touch"],
         value: Any,
         old: Any,
         version: int,

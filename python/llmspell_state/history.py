@@ -15,9 +15,10 @@ class Revision:
 
     version: int
     """The version of the commit."""
-    operation: Literal["set", "delete"]
+    operation: Literal["set", "delete", "expire", "touch"]
+    """A touch gave the key another time to live, and left its value."""
     value: Any
-    """The value that the key got, an object of the caller's own; ``MISSING`` for a deletion."""
+    """The value that the key got, an object of the caller's own; ``MISSING`` when it was deleted or has expired."""
     time: datetime
     """When (UTC)."""
     actor: str | None
@@ -31,7 +32,7 @@ class Revision:
     def _from_store(
         cls,
         version: int,
-        operation: Literal["set", "delete"],
+        operation: Literal["set", "delete", "expire", "touch"],
         value: Any,
         time: int,
         actor: str | None,

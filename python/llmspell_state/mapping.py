@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from datetime import timedelta
 from typing import Any, Final
 
 from .views import Items, Keys, Select, Values
@@ -75,7 +76,7 @@ class StateMapping(ReadMapping, MutableMapping[str, Any]):
     def take(self, key: str, missing: object) -> Any: ...
 
     @abstractmethod
-    def set_many(self, mapping: Mapping[str, Any]) -> object: ...
+    def set_many(self, mapping: Mapping[str, Any], *, ttl: float | timedelta | None = None) -> object: ...
 
     def pop(self, key: str, default: Any = _MISSING) -> Any:
         """Removes a key and returns its value; ``default``, or ``KeyError`` without one, when it is missing."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from itertools import starmap
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import _native
 from .entry import Entry
 from .history import Difference, Revision, Undone
 from .mapping import StateMapping
+from .merge import MergeConflict, Merged
+from .retention import RetentionPolicy
 from .transaction import Transaction
+from .usage import Usage
 from .view import View
 from .watch import Watch
 
@@ -113,6 +116,66 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
         """
         return Undone(*super().undo(actor=actor, run=run, since=since))
+
+    def default_ttl(self) -> float | None:
+        """How many seconds keys live that are set here without a time to live; ``None`` is for ever.
+
+        It is as ``set_default_ttl`` said for this scope, or for the nearest scope around it.
+        """
+        return super().default_ttl()
+
+    def set_default_ttl(self, ttl: float | timedelta | None = None) -> int:
+        """Says how long keys live that are set from now on without a time to live, and returns the commit's version.
+
+        ``ttl`` is in seconds, infinity is for ever; ``None`` takes back what was said here. It goes for this scope and
+        those inside it that have no such word of their own, and is kept in the store.
+        """
+        return super().set_default_ttl(ttl)
+
+    def retention(self) -> RetentionPolicy:
+        """How much of the past is kept of this scope.
+
+        It is as ``set_retention`` said for it or for the nearest scope around it, or as the store was opened.
+        """
+        return RetentionPolicy(*super().retention())
+
+    def set_retention(self, policy: RetentionPolicy | Mapping[str, Any] | None = None) -> int:
+        """Says how much of the past is kept of this scope, and returns the version of the commit.
+
+        ``policy`` may be a mapping with the names of ``RetentionPolicy``; ``None`` takes back what was said here. It
+        goes for this scope and those inside it that have no policy of their own, and is kept in the store.
+        """
+        return super().set_retention(policy)
+
+    def usage(self) -> Usage:
+        """What this scope takes, with the scopes inside it.
+
+        It looks at every change in the log: about a second for a million.
+        """
+        return Usage(*super().usage())
+
+    def fork(self, scope: str, name: str) -> Scope:
+        """Copies a scope inside this one under another name, with all scopes inside it, and returns the copy.
+
+        The copy has the keys and their history up to now, and shares their space until either side changes them; from
+        then on the two are independent. What was set for the scope (default time to live, retention) and its named
+        watches stay with the original. ``NotFoundError`` when there is no such scope, ``ConflictError`` when the new
+        name is taken.
+        """
+        return Scope(super().fork(scope, name))
+
+    def merge_from(self, fork: Scope, resolve: Callable[[MergeConflict], object] | None = None) -> Merged:
+        """Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit.
+
+        A key that both sides have changed to different values is left alone and told in ``conflicts``, unless
+        ``resolve`` says what becomes of it. It answers a value to store (``None`` is one), ``OURS``, ``THEIRS``,
+        ``DELETE`` (``MISSING`` is the same) or ``LEAVE``, and is asked again about a key that another writer changes
+        meanwhile, so it should change nothing itself. When it raises, nothing is merged. The fork stays as it is.
+
+        ``InvalidError`` for what is no fork of this scope; ``QuotaExceededError`` for more changes than one commit
+        holds.
+        """
+        return Merged(*super().merge_from(fork, resolve))
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

@@ -7,7 +7,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _native
+from .retention import DEFAULT_RETENTION, RetentionPolicy
 from .scope import Scope
+from .usage import Cleanup
 from .verification import Verification
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     - ``max_value_bytes``: the longest stored text of one value.
     - ``busy_timeout_ms``: how long a write waits for other processes.
     - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
+    - ``retention``: how much of the past is kept where a scope has no policy of its own; a mapping with the names of
+      ``RetentionPolicy`` will do, and what it does not name is as in ``RetentionPolicy()``, the default.
     - ``actor``: who makes the changes of this opening; history and watches tell it.
     - ``default``: a function that turns objects which cannot be stored into ones that can, like ``json.dumps``'s.
     """
@@ -51,6 +55,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
+        retention: RetentionPolicy | Mapping[str, Any] = DEFAULT_RETENTION,
         actor: str | None = None,
         default: Callable[[Any], object] | None = None,
         **unknown: Any,
@@ -66,6 +71,7 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
             "max_value_bytes": max_value_bytes,
             "busy_timeout_ms": busy_timeout_ms,
             "enable_wal": enable_wal,
+            "retention": retention,
             "actor": actor,
             **unknown,  # the core names what was meant
         }
@@ -83,6 +89,14 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
         tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
         """
         return Verification(*super().verify())
+
+    def cleanup(self) -> Cleanup:
+        """Does at once what is done in the background: tells of keys that have expired, and trims the past.
+
+        Of the log goes what the retention policies do not keep, to the letter. The file does not shrink; its space is
+        used again.
+        """
+        return Cleanup(*super().cleanup())
 
     def __enter__(self) -> Self:
         if self.closed:

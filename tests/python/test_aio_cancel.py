@@ -226,7 +226,7 @@ def test_an_error_that_nobody_waits_for_is_not_reported() -> None:
         async with State() as state:
             for turns in range(5):
                 await cancelled(state.set("a", 1, if_version=99), turns)
-            failing = [later(state._handle.set, "a", n, 99, None) for n in range(10)]
+            failing = [later(state._handle.set, "a", n, None, 99, None) for n in range(10)]
             await state.set("b", 1)
             assert all(future.done() for future in failing)
 

@@ -88,7 +88,9 @@ def test_a_loop_that_is_closed_amid_calls_takes_its_descriptor_along(kind: str, 
         async def begin() -> Any:
             state = await State(path, sync_mode="NORMAL")
             for n in range(50):
-                later(state._handle.set, f"k{n}", n, None, None)  # the futures alone, since tasks would be reported
+                later(
+                    state._handle.set, f"k{n}", n, None, None, None
+                )  # the futures alone, since tasks would be reported
                 later(state._handle.count, "*")
                 later(state._handle.verify)
             later(state._handle.watch, "*", None, "w")
@@ -165,7 +167,7 @@ async def main(keep=False, exit=None, time=0):
     tx, watch = await state.begin(), await state.watch(name="w")
     await tx.set("never", 1)
     handle = state._handle
-    futures = [later(handle.set, f"k{n}", "x" * 1000, None, None) for n in range(300)]
+    futures = [later(handle.set, f"k{n}", "x" * 1000, None, None, None) for n in range(300)]
     futures += [later(handle.count, "*"), later(watch._handle.ready), later(handle.scope, "inner")]
     futures += [later(call) for call in [handle.verify, handle.transaction] + [handle.version] * 50]
     if keep:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import struct
 import subprocess
@@ -29,7 +30,7 @@ TAKEN = [(file, case) for file, case in CASES if RUNNER not in case.get("skip_in
 
 MISSING = type("Missing", (), {"__repr__": lambda _: "(missing)"})()
 SAY_NOTHING = ("set", "set_many", "rollback", "close", "save_watch", "close_watch")
-PARTLY = ("entry", "verify", "next_change", "revision", "undo")
+PARTLY = ("entry", "verify", "next_change", "revision", "undo", "retention", "cleanup", "merge_from")
 END = type("End", (), {"__repr__": lambda _: "(end)"})()
 
 
@@ -84,6 +85,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     return bool(one == other)
+
+
+def parts(told: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(told, field.name)) for field in dataclasses.fields(told)]
 
 
 def stored(value: Any) -> Any:
@@ -362,6 +367,33 @@ class Run:
     async def do_undo(self, handle: Any, **options: Any) -> Any:
         undone = await settle(handle.undo(**options))
         return {"keys": undone.keys, "refused": [[list(scopes), key] for scopes, key in undone.refused]}
+
+    async def do_default_ttl(self, handle: Any) -> Any:
+        seconds = await settle(handle.default_ttl())
+        return MISSING if seconds is None else seconds
+
+    async def do_retention(self, handle: Any) -> Any:
+        return {name: MISSING if part is None else part for name, part in parts(await settle(handle.retention()))}
+
+    async def do_usage(self, handle: Any) -> Any:
+        return dict(parts(await settle(handle.usage())))
+
+    async def do_cleanup(self, handle: Any) -> Any:
+        return dict(parts(await settle(handle.cleanup())))
+
+    async def do_merge_from(self, handle: Any, fork: str, resolve: Any = None) -> Any:
+        async def answer(conflict: llmspell_state.MergeConflict) -> Any:
+            name = resolve.get(conflict.key, "leave")
+            if name == "fail":
+                raise OwnError
+            if name == "sum":
+                sides = (conflict.base, conflict.ours, conflict.theirs)
+                return sum(side for side in sides if side is not NO_VALUE)
+            return getattr(llmspell_state, name.upper())
+
+        function = None if resolve is None else self.surface.function(answer)
+        merged = await settle(handle.merge_from(self.handles[fork], function))
+        return {"keys": merged.keys, "conflicts": [[list(scopes), key] for scopes, key in merged.conflicts]}
 
     async def do_shell(self, _: Any, command: str) -> Any:
         subprocess.run(["sh", "-c", command], cwd=self.directory, check=True)

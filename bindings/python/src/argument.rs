@@ -68,7 +68,7 @@ macro_rules! text_arguments {
         }
     )*};
 }
-text_arguments! { Key: "key", Name: "name", After: "after", Actor: "actor", Run: "run", Reason: "reason" }
+text_arguments! { Key: "key", Name: "name", Child: "scope", After: "after", Actor: "actor", Run: "run", Reason: "reason" }
 
 /// What is watched.
 pub(crate) fn watched(pattern: &str, since: Option<Since>, name: Option<Name<'_>>) -> WatchOptions {
@@ -217,7 +217,7 @@ macro_rules! function_arguments {
         }
     )*};
 }
-function_arguments! { Function: "fn", Hook: "default" }
+function_arguments! { Function: "fn", Resolver: "resolve", Hook: "default" }
 
 impl Hook {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
@@ -226,18 +226,28 @@ impl Hook {
 }
 
 impl Function {
-    /// What the function answers. An async one answers before it has done anything, so it is refused.
     pub(crate) fn call<'py>(&self, argument: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = argument.py();
-        let answer = self.0.bind(py).call1((argument,))?;
-        if !value::is_async(&answer)? {
-            return Ok(answer);
-        }
-        if answer.hasattr("close")? {
-            answer.call_method0("close")?; // else the interpreter warns that nobody awaited it
-        }
-        Err(invalid_type(py, "fn takes a plain function, not an async one, whose answer would have to be awaited"))
+        plain("fn", self.0.bind(argument.py()), &argument)
     }
+}
+
+impl Resolver {
+    pub(crate) fn call<'py>(&self, argument: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        plain("resolve", self.0.bind(argument.py()), &argument)
+    }
+}
+
+/// What a function answers. An async one answers before it has done anything, so it is refused.
+fn plain<'py>(what: &str, function: &Bound<'py, PyAny>, argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let answer = function.call1((argument,))?;
+    if !value::is_async(&answer)? {
+        return Ok(answer);
+    }
+    if answer.hasattr("close")? {
+        answer.call_method0("close")?; // else the interpreter warns that nobody awaited it
+    }
+    let message = format!("{what} takes a plain function, not an async one, whose answer would have to be awaited");
+    Err(invalid_type(argument.py(), &message))
 }
 
 /// What `increment` adds: an `int` in the signed 64-bit range, or a `float`.

@@ -1,10 +1,10 @@
 //! What is told of the past, on its way to the classes of `llmspell_state.history`.
 
 use crate::change::optional;
+use crate::merge::places;
 use llmspell_state_persistence::{Difference, Revision, Undone};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 type Fields<'py> = PyResult<Bound<'py, PyAny>>;
 
@@ -35,7 +35,5 @@ pub(crate) fn difference<'py>(py: Python<'py>, difference: &Difference) -> Field
 
 /// What `Undone` is made of.
 pub(crate) fn undone(py: Python<'_>, undone: Undone) -> Fields<'_> {
-    let refused = undone.refused.into_iter().map(|(scopes, key)| Ok((PyTuple::new(py, scopes)?, key)));
-    let refused = PyTuple::new(py, refused.collect::<PyResult<Vec<_>>>()?)?;
-    (undone.version, undone.keys, refused).into_bound_py_any(py)
+    (undone.version, undone.keys, places(py, undone.refused)?).into_bound_py_any(py)
 }

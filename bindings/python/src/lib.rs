@@ -14,9 +14,13 @@ mod entry;
 mod error;
 mod history;
 mod iterators;
+mod merge;
+mod retention;
 mod scope;
 mod state;
 mod transaction;
+mod ttl;
+mod usage;
 mod value;
 mod verbs;
 mod verification;
@@ -28,8 +32,8 @@ mod watch;
 mod _native {
     #[pymodule_export]
     use super::aio::{
-        AsyncDifferences, AsyncItems, AsyncKeys, AsyncScope, AsyncState, AsyncTransaction, AsyncValues, AsyncView,
-        AsyncWatch, Completions, Retry,
+        AsyncDifferences, AsyncItems, AsyncKeys, AsyncMerge, AsyncScope, AsyncState, AsyncTransaction, AsyncValues,
+        AsyncView, AsyncWatch, Completions, Retry,
     };
     #[pymodule_export]
     use super::iterators::{Differences, Items, Keys, Values};

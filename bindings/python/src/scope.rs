@@ -1,19 +1,21 @@
 //! `Scope`: every verb on data. A method takes its arguments, lets the interpreter go, calls the core, gives an object back.
 
 use crate::argument::{
-    self, Actor, After, Amount, Attempts, From, Function, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since,
-    Until, Version, When,
+    self, Actor, After, Amount, Attempts, Child, From, Function, Hook, Key, Keys, Limit, Members, Name, Reason,
+    Resolver, Run, Since, Until, Version, When,
 };
 use crate::call::detached;
 use crate::callback::Update;
-use crate::error::{Failure, to_py};
+use crate::error::{Failure, to_py, wrong_type};
+use crate::retention::Policy;
 use crate::transaction::{self, Transaction};
+use crate::ttl::ToLive;
 use crate::verbs::{found, missing, reading_verbs, verbs};
 use crate::view::View;
 use crate::watch::Watch;
-use crate::{entry, history, iterators, value};
+use crate::{entry, history, iterators, merge, retention, ttl, usage, value};
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Document, Entry};
+use llmspell_state_persistence::{Document, Entry, Merge};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -40,6 +42,18 @@ impl Scope {
     }
 }
 
+/// The argument `fork`: a handle of a scope.
+struct Fork(core::Scope);
+
+impl FromPyObject<'_, '_> for Fork {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let scope = object.cast::<Scope>().map_err(|_| wrong_type("fork", "a Scope", &object))?;
+        Ok(Self(scope.get().handle.clone()))
+    }
+}
+
 verbs! { Scope {
     /// Another handle of the same scope.
     #[new]
@@ -59,29 +73,29 @@ verbs! { Scope {
 
     /// Stores a value and returns the version of its commit.
     ///
-    /// With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
-    /// otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
-    #[pyo3(signature = (key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "int")]
+    /// With `ttl`, for so many seconds (infinity is for ever); without, as long as `default_ttl` says. With `if_version`,
+    /// only when the key's version is still that one (0: when the key is missing); `ConflictError` otherwise. `default`
+    /// turns objects that cannot be stored into ones that can, for this call.
+    #[pyo3(signature = (key: "str", value: "object", *, ttl: "float | datetime.timedelta | None" = None, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "int")]
     fn set(
         &self,
         py: Python<'_>,
         key: Key<'_>,
         value: &Bound<'_, PyAny>,
+        ttl: Option<ToLive>,
         if_version: Option<Version>,
         default: Option<Hook>,
     ) -> PyResult<u64> {
         let document = self.document(value, default.as_ref())?;
-        detached(py, || match if_version {
-            None => self.handle.set(key.0, document),
-            Some(version) => self.handle.set_if(key.0, document, version.0),
-        })
+        let options = ttl::options(ttl, if_version);
+        detached(py, || self.handle.set_with(key.0, document, options))
     }
 
-    /// Stores all members of a mapping in one commit and returns its version.
-    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]") -> "int")]
-    fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let mut members = self.members(mapping)?;
-        detached(py, || self.handle.set_many(members.take()))
+    /// Stores all members of a mapping in one commit, with `ttl` for so many seconds, and returns its version.
+    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]", *, ttl: "float | datetime.timedelta | None" = None) -> "int")]
+    fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>, ttl: Option<ToLive>) -> PyResult<u64> {
+        let (mut members, ttl) = (self.members(mapping)?, ttl::told(ttl));
+        detached(py, || self.handle.set_many_with(members.take(), ttl))
     }
 
     /// Removes all keys that match, in one commit, and returns how many there were.
@@ -271,6 +285,71 @@ verbs! { Scope {
     ) -> PyResult<Bound<'py, PyAny>> {
         let what = argument::undo(actor, run, since);
         history::undone(py, detached(py, || self.handle.undo(what))?)
+    }
+
+    /// How many seconds keys live that are set without a time to live; `None` is for ever.
+    #[pyo3(signature = () -> "float | None")]
+    fn default_ttl<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        ttl::seconds(py, detached(py, || self.handle.default_ttl())?)
+    }
+
+    /// Says how long keys live that are set from now on without a time to live; `None` takes that back.
+    #[pyo3(signature = (ttl: "float | datetime.timedelta | None" = None) -> "int")]
+    fn set_default_ttl(&self, py: Python<'_>, ttl: Option<ToLive>) -> PyResult<u64> {
+        let ttl = ttl::told(ttl);
+        detached(py, || self.handle.set_default_ttl(ttl))
+    }
+
+    /// What the `RetentionPolicy` in force is made of.
+    #[pyo3(signature = () -> "typing.Any")]
+    fn retention<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        retention::fields(py, detached(py, || self.handle.retention())?)
+    }
+
+    /// Says how much of the past is kept; `None` takes that back.
+    #[pyo3(signature = (policy: "typing.Any" = None) -> "int")]
+    fn set_retention(&self, py: Python<'_>, policy: Option<Policy>) -> PyResult<u64> {
+        let policy = retention::told(policy);
+        detached(py, || self.handle.set_retention(policy.as_ref()))
+    }
+
+    /// What `Usage` is made of.
+    #[pyo3(signature = () -> "typing.Any")]
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        usage::fields(py, detached(py, || self.handle.usage())?)
+    }
+
+    /// Copies a scope inside this one under another name, and returns the copy.
+    #[pyo3(signature = (scope: "str", name: "str") -> "Scope")]
+    fn fork(&self, py: Python<'_>, scope: Child<'_>, name: Name<'_>) -> PyResult<Self> {
+        let fork = detached(py, || self.handle.fork(scope.0, name.0))?;
+        Ok(Self::new(fork, self.hook(py)))
+    }
+
+    /// Merges what a fork has changed, in one commit, and returns what `Merged` is made of.
+    #[pyo3(signature = (fork: "typing.Any", resolve: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "typing.Any")]
+    fn merge_from<'py>(
+        &self,
+        py: Python<'py>,
+        fork: Fork,
+        resolve: Option<Resolver>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(resolve) = resolve else {
+            return merge::merged(py, detached(py, || self.handle.merge_from(&fork.0))?);
+        };
+        let mut answers = Vec::new();
+        loop {
+            match detached(py, || self.handle.merge_answered(&fork.0, &answers))? {
+                Merge::Done(merged) => return merge::merged(py, merged),
+                Merge::Open(conflicts) => {
+                    for conflict in conflicts {
+                        let answer = resolve.call(merge::conflict(py, &conflict)?)?;
+                        let max_bytes = self.handle.max_value_bytes();
+                        answers.push((conflict, merge::resolution(&answer, self.hook.as_ref(), max_bytes)?));
+                    }
+                }
+            }
+        }
     }
 
     /// Whether the store was closed.

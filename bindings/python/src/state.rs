@@ -5,7 +5,7 @@ use crate::call::detached;
 use crate::config;
 use crate::error::{self, unless_forked};
 use crate::scope::Scope;
-use crate::{change, transaction, value, verification};
+use crate::{change, merge, transaction, usage, value, verification};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -21,6 +21,7 @@ pub(crate) struct State {
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     error::prepare(py)?;
     change::prepare(py)?;
+    merge::prepare(py)?;
     transaction::prepare(py)?;
     value::prepare(py)
 }
@@ -67,6 +68,12 @@ impl State {
     #[pyo3(signature = () -> "typing.Any")]
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         verification::fields(py, detached(py, || self.state.verify())?)
+    }
+
+    /// Does at once what is done in the background: tells of keys that have expired, and trims the past.
+    #[pyo3(signature = () -> "typing.Any")]
+    fn cleanup<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        usage::cleanup(py, detached(py, || self.state.cleanup())?)
     }
 
     /// The version of the newest commit, of any process.

@@ -4,8 +4,9 @@ use crate::argument::{self, After, Amount, Function, Hook, Key, Keys, Limit, Mem
 use crate::call::detached;
 use crate::callback::Update;
 use crate::error::unless_forked;
+use crate::ttl::ToLive;
 use crate::verbs::{found, missing, reading_verbs, verbs};
-use crate::{entry, iterators, value};
+use crate::{entry, iterators, ttl, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -102,31 +103,30 @@ verbs! { Transaction {
         detached(py, || self.handle.exists(key.0))
     }
 
-    /// Stores a value, for the commit.
+    /// Stores a value, for the commit; with `ttl` for so many seconds from then on.
     ///
     /// With `if_version`, only when the key's version is still that one (0: when the key is missing); `ConflictError`
     /// otherwise. `default` turns objects that cannot be stored into ones that can, for this call.
-    #[pyo3(signature = (key: "str", value: "object", *, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "None")]
+    #[pyo3(signature = (key: "str", value: "object", *, ttl: "float | datetime.timedelta | None" = None, if_version: "int | None" = None, default: "collections.abc.Callable[[typing.Any], object] | None" = None) -> "None")]
     fn set(
         &self,
         py: Python<'_>,
         key: Key<'_>,
         value: &Bound<'_, PyAny>,
+        ttl: Option<ToLive>,
         if_version: Option<Version>,
         default: Option<Hook>,
     ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
-        detached(py, || match if_version {
-            None => self.handle.set(key.0, document),
-            Some(version) => self.handle.set_if(key.0, document, version.0),
-        })
+        let options = ttl::options(ttl, if_version);
+        detached(py, || self.handle.set_with(key.0, document, options))
     }
 
-    /// Stores all members of a mapping, for the commit.
-    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]") -> "None")]
-    fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut members = self.members(mapping)?;
-        detached(py, || self.handle.set_many(members.take()))
+    /// Stores all members of a mapping, for the commit; with `ttl` for so many seconds from then on.
+    #[pyo3(signature = (mapping: "collections.abc.Mapping[str, typing.Any]", *, ttl: "float | datetime.timedelta | None" = None) -> "None")]
+    fn set_many(&self, py: Python<'_>, mapping: &Bound<'_, PyAny>, ttl: Option<ToLive>) -> PyResult<()> {
+        let (mut members, ttl) = (self.members(mapping)?, ttl::told(ttl));
+        detached(py, || self.handle.set_many_with(members.take(), ttl))
     }
 
     /// Removes all keys that match and returns how many there were.

@@ -155,11 +155,21 @@ macro_rules! verbs {
             }
 
             fn __setitem__(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-                self.set(py, key, value, None, None).map(drop)
+                self.set(py, key, value, None, None, None).map(drop)
             }
 
             fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
                 if self.delete(py, Key(key.0), None)? { Ok(()) } else { Err(missing(&key)) }
+            }
+
+            /// Gives a key another time to live from now on and leaves its value; says whether it was there.
+            ///
+            /// `ttl` is in seconds, infinity is for ever, and `None` is as the scope's `default_ttl` says. In a transaction it
+            /// counts from the commit on.
+            #[pyo3(signature = (key: "str", ttl: "float | datetime.timedelta | None" = None) -> "bool")]
+            fn touch(&self, py: Python<'_>, key: Key<'_>, ttl: Option<ToLive>) -> PyResult<bool> {
+                let ttl = ttl::told(ttl);
+                detached(py, || self.handle.touch(key.0, ttl))
             }
 
             /// Removes a key and says whether it was there; with `if_version`, only when that is still its version.

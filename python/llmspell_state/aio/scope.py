@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from .. import _native
-from ..errors import ConflictError
+from ..errors import ConflictError, InvalidTypeError
 from ..history import Difference, Revision, Undone
+from ..merge import MergeConflict, Merged
+from ..retention import RetentionPolicy
+from ..usage import Usage
 from .loop import later
 from .transaction import Transaction
 from .verbs import Hook, Verbs, check_function, fresh, outcome
@@ -37,17 +40,26 @@ class Scope(Verbs):
         scope._handle, scope._default = handle, default
         return scope
 
-    async def set(self, key: str, value: object, *, if_version: int | None = None, default: Hook | None = None) -> int:
+    async def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: float | timedelta | None = None,
+        if_version: int | None = None,
+        default: Hook | None = None,
+    ) -> int:
         """Stores a value and returns the version of its commit.
 
-        With ``if_version``, only when the key's version is still that one (0: when the key is missing);
+        With ``ttl``, for so many seconds (infinity is for ever); without, as long as ``default_ttl`` says. With
+        ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        return await later(self._handle.set, key, value, if_version, default or self._default)
+        return await later(self._handle.set, key, value, ttl, if_version, default or self._default)
 
-    async def set_many(self, mapping: Mapping[str, Any]) -> int:
-        """Stores all members of a mapping in one commit and returns its version."""
-        return await later(self._handle.set_many, mapping, self._default)
+    async def set_many(self, mapping: Mapping[str, Any], *, ttl: float | timedelta | None = None) -> int:
+        """Stores all members of a mapping in one commit, with ``ttl`` for so many seconds, and returns its version."""
+        return await later(self._handle.set_many, mapping, ttl, self._default)
 
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn`` makes of the current one, and returns the new value.
@@ -190,6 +202,76 @@ class Scope(Verbs):
         nor ``run`` is given, ``QuotaExceededError`` for more changes than one commit holds.
         """
         return Undone(*await later(self._handle.undo, actor, run, since))
+
+    async def default_ttl(self) -> float | None:
+        """How many seconds keys live that are set here without a time to live; ``None`` is for ever.
+
+        It is as ``set_default_ttl`` said for this scope, or for the nearest scope around it.
+        """
+        return await later(self._handle.default_ttl)
+
+    async def set_default_ttl(self, ttl: float | timedelta | None = None) -> int:
+        """Says how long keys live that are set from now on without a time to live, and returns the commit's version.
+
+        ``ttl`` is in seconds, infinity is for ever; ``None`` takes back what was said here. It goes for this scope and
+        those inside it that have no such word of their own, and is kept in the store.
+        """
+        return await later(self._handle.set_default_ttl, ttl)
+
+    async def retention(self) -> RetentionPolicy:
+        """How much of the past is kept of this scope.
+
+        It is as ``set_retention`` said for it or for the nearest scope around it, or as the store was opened.
+        """
+        return RetentionPolicy(*await later(self._handle.retention))
+
+    async def set_retention(self, policy: RetentionPolicy | Mapping[str, Any] | None = None) -> int:
+        """Says how much of the past is kept of this scope, and returns the version of the commit.
+
+        ``policy`` may be a mapping with the names of ``RetentionPolicy``; ``None`` takes back what was said here. It
+        goes for this scope and those inside it that have no policy of their own, and is kept in the store.
+        """
+        return await later(self._handle.set_retention, policy)
+
+    async def usage(self) -> Usage:
+        """What this scope takes, with the scopes inside it.
+
+        It looks at every change in the log: about a second for a million.
+        """
+        return Usage(*await later(self._handle.usage))
+
+    async def fork(self, scope: str, name: str) -> Scope:
+        """Copies a scope inside this one under another name, with all scopes inside it, and returns the copy.
+
+        The copy has the keys and their history up to now, and shares their space until either side changes them; from
+        then on the two are independent. What was set for the scope (default time to live, retention) and its named
+        watches stay with the original. ``NotFoundError`` when there is no such scope, ``ConflictError`` when the new
+        name is taken.
+        """
+        return Scope._of(await later(self._handle.fork, scope, name), self._default)
+
+    async def merge_from(self, fork: Scope, resolve: Callable[[MergeConflict], object] | None = None) -> Merged:
+        """Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit.
+
+        A key that both sides have changed to different values is left alone and told in ``conflicts``, unless
+        ``resolve``, a plain or an async function, says what becomes of it. It answers a value to store (``None`` is
+        one), ``OURS``, ``THEIRS``, ``DELETE`` (``MISSING`` is the same) or ``LEAVE``, and is asked again about a key
+        that another writer changes meanwhile, so it should change nothing itself. When it raises, nothing is merged.
+        The fork stays as it is.
+
+        ``InvalidError`` for what is no fork of this scope; ``QuotaExceededError`` for more changes than one commit
+        holds.
+        """
+        if not isinstance(fork, Scope):
+            raise InvalidTypeError(f"fork takes a Scope of llmspell_state.aio, not {type(fork).__qualname__}")
+        merge = _native.AsyncMerge(self._handle, fork._handle)
+        if resolve is None:
+            return Merged(*await later(merge.leave))
+        check_function(resolve, "resolve")
+        while (merged := await later(merge.attempt)) is None:
+            while (conflict := merge.open()) is not None:
+                merge.answer(await outcome(resolve(conflict), "resolve"), self._default)
+        return Merged(*merged)
 
     def __repr__(self) -> str:
         return f"<Scope {self.name!r}>"

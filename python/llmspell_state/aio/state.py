@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _native
 from ..errors import ClosedError, ForkedError
+from ..retention import DEFAULT_RETENTION, RetentionPolicy
+from ..usage import Cleanup
 from ..verification import Verification
 from .loop import later
 from .scope import Scope
@@ -46,6 +48,7 @@ class State(Scope):
         max_value_bytes: int = 64 << 20,
         busy_timeout_ms: int = 30_000,
         enable_wal: bool = True,
+        retention: RetentionPolicy | Mapping[str, Any] = DEFAULT_RETENTION,
         actor: str | None = None,
         default: Hook | None = None,
         **unknown: Any,
@@ -64,6 +67,7 @@ class State(Scope):
             "max_value_bytes": max_value_bytes,
             "busy_timeout_ms": busy_timeout_ms,
             "enable_wal": enable_wal,
+            "retention": retention,
             "actor": actor,
             **unknown,  # the core names what was meant
         }
@@ -117,6 +121,14 @@ class State(Scope):
         tables and indexes of the database with each other. It reads one moment, whatever is written meanwhile.
         """
         return Verification(*await later(self._handle.verify))
+
+    async def cleanup(self) -> Cleanup:
+        """Does at once what is done in the background: tells of keys that have expired, and trims the past.
+
+        Of the log goes what the retention policies do not keep, to the letter. The file does not shrink; its space is
+        used again. Cancelling leaves it to go on without telling.
+        """
+        return Cleanup(*await later(self._handle.cleanup))
 
     async def version(self) -> int:
         """The version of the newest commit, of any process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .. import _native
@@ -62,17 +63,25 @@ class Transaction(Verbs):
         elif not self._handle.ended:
             await later(self._handle.commit)
 
-    async def set(self, key: str, value: object, *, if_version: int | None = None, default: Hook | None = None) -> None:
-        """Stores a value, for the commit.
+    async def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: float | timedelta | None = None,
+        if_version: int | None = None,
+        default: Hook | None = None,
+    ) -> None:
+        """Stores a value, for the commit; with ``ttl`` for so many seconds from then on, infinity is for ever.
 
         With ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        await later(self._handle.set, key, value, if_version, default or self._default)
+        await later(self._handle.set, key, value, ttl, if_version, default or self._default)
 
-    async def set_many(self, mapping: Mapping[str, Any]) -> None:
-        """Stores all members of a mapping, for the commit."""
-        await later(self._handle.set_many, mapping, self._default)
+    async def set_many(self, mapping: Mapping[str, Any], *, ttl: float | timedelta | None = None) -> None:
+        """Stores all members of a mapping, for the commit; with ``ttl`` for so many seconds from then on."""
+        await later(self._handle.set_many, mapping, ttl, self._default)
 
     async def modify(self, key: str, fn: Callable[[Any], object], default: object = None) -> Any:
         """Replaces a value by what ``fn``, a plain or an async function, makes of the current one; returns the new one.
@@ -83,8 +92,7 @@ class Transaction(Verbs):
         check_function(fn)
         entry = await self.entry(key)
         new = await outcome(fn(fresh(default) if entry is None else entry.value))
-        await later(self._handle.set, key, new, None, self._default)
-        return await later(self._handle.get, key)
+        return await later(self._handle.replace, key, new, self._default)
 
     async def scope(self, name: str) -> Transaction:
         """The same transaction, seen from the scope of this name."""

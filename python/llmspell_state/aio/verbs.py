@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from copy import deepcopy
+from datetime import timedelta
 from typing import Any, Final, TypeVar, overload
 
 from .. import _native
@@ -97,6 +98,14 @@ class Verbs(ReadingVerbs):
         value = await later(self._handle.get, key)
         return default if value is MISSING else value
 
+    async def touch(self, key: str, ttl: float | timedelta | None = None) -> bool:
+        """Gives a key another time to live from now on and leaves its value; says whether it was there.
+
+        ``ttl`` is in seconds, infinity is for ever, and ``None`` is as the scope's ``default_ttl`` says. In a
+        transaction it counts from the commit on.
+        """
+        return await later(self._handle.touch, key, ttl)
+
     async def delete(self, key: str, *, if_version: int | None = None) -> bool:
         """Removes a key and says whether it was there; with ``if_version``, only when that is still its version."""
         return await later(self._handle.delete, key, if_version)
@@ -136,14 +145,14 @@ def fresh(default: Any) -> Any:
     return deepcopy(default) if isinstance(default, (list, dict)) else default
 
 
-async def outcome(result: Awaitable[_T] | _T) -> _T:
+async def outcome(result: Awaitable[_T] | _T, what: str = "fn") -> _T:
     """What a function answers, be it an async one or a plain one. An async generator has not done anything then."""
     if isinstance(result, AsyncGenerator):
-        raise InvalidTypeError("fn takes a plain or an async function, not an async generator: it must not yield")
+        raise InvalidTypeError(f"{what} takes a plain or an async function, not an async generator: it must not yield")
     return await result if isinstance(result, Awaitable) else result
 
 
-def check_function(fn: Any) -> None:
+def check_function(fn: Any, what: str = "fn") -> None:
     """Refuses what cannot be called before anything is done."""
     if not callable(fn):
-        raise InvalidTypeError(f"fn takes a function, not {type(fn).__qualname__}")
+        raise InvalidTypeError(f"{what} takes a function, not {type(fn).__qualname__}")

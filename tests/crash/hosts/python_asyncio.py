@@ -167,7 +167,7 @@ def closes_the_loop_amid_calls(path: Path, rng: random.Random) -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             handle = state._handle
-            KEPT.extend(later(handle.set, f"late:{n}", n, None, None) for n in range(100))
+            KEPT.extend(later(handle.set, f"late:{n}", n, None, None, None) for n in range(100))
             KEPT.extend(later(handle.verify) for _ in range(5))
 
     asyncio.run(main())

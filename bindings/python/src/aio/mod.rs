@@ -4,6 +4,7 @@
 mod completions;
 mod give;
 mod listing;
+mod merge;
 mod notes;
 mod queue;
 mod retry;
@@ -18,6 +19,7 @@ mod watch;
 
 pub(crate) use completions::Completions;
 pub(crate) use listing::{AsyncDifferences, AsyncItems, AsyncKeys, AsyncValues};
+pub(crate) use merge::AsyncMerge;
 pub(crate) use retry::Retry;
 pub(crate) use scope::AsyncScope;
 pub(crate) use state::AsyncState;

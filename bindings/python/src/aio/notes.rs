@@ -3,7 +3,7 @@
 
 use crate::transaction;
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Call, Document, Entry, Number, Transaction};
+use llmspell_state_persistence::{Call, Document, Entry, Number, SetOptions, Transaction, Ttl};
 use std::sync::Arc;
 
 /// A call, or what came of it.
@@ -56,17 +56,25 @@ impl Notes<'_> {
         self.one(key, Transaction::entry)
     }
 
-    pub(super) fn set(self, key: &str, document: Document) -> core::Result<Made<()>> {
+    pub(super) fn set_with(self, key: &str, document: Document, options: SetOptions) -> core::Result<Made<()>> {
+        if options.if_version.is_some() {
+            return self.one(key, move |transaction, key| transaction.set_with(key, document, options));
+        }
         let key = key.to_owned();
-        self.note(move |transaction| transaction.set(&key, document))
+        self.note(move |transaction| transaction.set_with(&key, document, options))
     }
 
-    pub(super) fn set_if(self, key: &str, document: Document, if_version: u64) -> core::Result<Made<()>> {
-        self.one(key, move |transaction, key| transaction.set_if(key, document, if_version))
+    pub(super) fn set_many(self, pairs: Vec<(String, Document)>, ttl: Ttl) -> core::Result<Made<()>> {
+        self.note(move |transaction| transaction.set_many_with(pairs, ttl))
     }
 
-    pub(super) fn set_many(self, pairs: Vec<(String, Document)>) -> core::Result<Made<()>> {
-        self.note(move |transaction| transaction.set_many(pairs))
+    /// Sets a key as `modify` does once its function has made a new value.
+    pub(super) fn replace(self, key: &str, document: Document) -> core::Result<Made<Arc<Entry>>> {
+        self.one(key, move |transaction, key| transaction.modify(key, |_| Ok::<_, core::Error>(document)))
+    }
+
+    pub(super) fn touch(self, key: &str, ttl: Ttl) -> core::Result<Made<bool>> {
+        self.one(key, move |transaction, key| transaction.touch(key, ttl))
     }
 
     pub(super) fn set_default(self, key: &str, document: Document) -> core::Result<Made<Document>> {

@@ -8,10 +8,13 @@ use super::verbs::{reading_verbs, verbs};
 use super::view::AsyncView;
 use super::watch::AsyncWatch;
 use crate::argument::{
-    self, Actor, After, Amount, From, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since, Until, Version, When,
+    self, Actor, After, Amount, Child, From, Hook, Key, Keys, Limit, Members, Name, Reason, Run, Since, Until, Version,
+    When,
 };
 use crate::error::to_py;
-use crate::{history, transaction, value};
+use crate::retention::Policy;
+use crate::ttl::ToLive;
+use crate::{history, retention, transaction, ttl, usage, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Call, Calls, Document, Entry};
 use pyo3::prelude::*;
@@ -26,6 +29,10 @@ pub(crate) struct AsyncScope {
 impl AsyncScope {
     pub(super) fn new(handle: core::Scope) -> Self {
         Self { handle }
+    }
+
+    pub(super) fn handle(&self) -> &core::Scope {
+        &self.handle
     }
 
     fn calls(&self) -> Calls<'_> {
@@ -68,22 +75,21 @@ fn give_scope(py: Python<'_>, scope: core::Scope) -> PyResult<Bound<'_, PyAny>> 
 }
 
 verbs! { AsyncScope {
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", key: "str", value: "object", ttl: "float | datetime.timedelta | None", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[allow(clippy::too_many_arguments)] // as users give them
     fn set<'py>(
         &self,
         to: &Bound<'py, Completions>,
         future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
+        ttl: Option<ToLive>,
         if_version: Option<Version>,
         default: Option<Hook>,
     ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
-        let call = match if_version {
-            None => self.handle.calls().set(key.0, document),
-            Some(version) => self.handle.calls().set_if(key.0, document, version.0),
-        };
-        later(to, future, call, give::count)
+        let options = ttl::options(ttl, if_version);
+        later(to, future, self.calls().set_with(key.0, document, options), give::count)
     }
 
     /// Sets a key if it has that version still, and gives the new value.
@@ -101,17 +107,19 @@ verbs! { AsyncScope {
         later(to, future, self.handle.calls().swap(key.0, document, if_version.0), give::written)
     }
 
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", mapping: "collections.abc.Mapping[str, typing.Any]", ttl: "float | datetime.timedelta | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn set_many<'py>(
         &self,
         to: &Bound<'py, Completions>,
         future: Bound<'py, PyAny>,
         mapping: &Bound<'py, PyAny>,
+        ttl: Option<ToLive>,
         default: Option<Hook>,
     ) -> PyResult<()> {
         let hook = default.as_ref().map(|hook| hook.0.bind(to.py()));
         let mut members = Members::of(mapping, hook, self.handle.max_value_bytes())?;
-        later(to, future, self.handle.calls().set_many(members.take()), give::count)
+        let call = self.handle.calls().set_many_with(members.take(), ttl::told(ttl));
+        later(to, future, call, give::count)
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncScope]", name: "str") -> "None")]
@@ -231,6 +239,58 @@ verbs! { AsyncScope {
     ) -> PyResult<()> {
         let what = argument::undo(actor, run, since);
         self.ask(to, future, move |scope| scope.undo(what), history::undone)
+    }
+
+    /// How many seconds keys live that are set without a time to live; `None` is for ever.
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[float | None]") -> "None")]
+    fn default_ttl<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.ask(to, future, core::Scope::default_ttl, ttl::seconds)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", ttl: "float | datetime.timedelta | None") -> "None")]
+    fn set_default_ttl<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        ttl: Option<ToLive>,
+    ) -> PyResult<()> {
+        let ttl = ttl::told(ttl);
+        self.ask(to, future, move |scope| scope.set_default_ttl(ttl), give::count)
+    }
+
+    /// What the `RetentionPolicy` in force is made of.
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
+    fn retention<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.ask(to, future, core::Scope::retention, retention::fields)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]", policy: "typing.Any") -> "None")]
+    fn set_retention<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        policy: Option<Policy>,
+    ) -> PyResult<()> {
+        let policy = retention::told(policy);
+        self.ask(to, future, move |scope| scope.set_retention(policy.as_ref()), give::count)
+    }
+
+    /// What `Usage` is made of.
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
+    fn usage<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        self.ask(to, future, core::Scope::usage, usage::fields)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncScope]", scope: "str", name: "str") -> "None")]
+    fn fork<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        scope: Child<'_>,
+        name: Name<'_>,
+    ) -> PyResult<()> {
+        let (origin, name) = (scope.0.to_owned(), name.0.to_owned());
+        self.ask(to, future, move |scope| scope.fork(&origin, &name), give_scope)
     }
 
     /// The scope's own name; empty for the root.

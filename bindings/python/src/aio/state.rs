@@ -3,7 +3,7 @@
 use super::completions::{Completions, later, pending};
 use super::give;
 use super::scope::AsyncScope;
-use crate::{config, state, verification};
+use crate::{config, state, usage, verification};
 use llmspell_state_persistence as core;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -61,6 +61,12 @@ impl AsyncState {
     fn verify<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
         let state = self.state.clone();
         later(to, future, Ok(self.state.call(move |_| state.verify())), verification::fields)
+    }
+
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
+    fn cleanup<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
+        let state = self.state.clone();
+        later(to, future, Ok(self.state.call(move |_| state.cleanup())), usage::cleanup)
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[int]") -> "None")]

@@ -7,7 +7,8 @@ use super::notes::{Made, Notes};
 use super::verbs::{reading_verbs, verbs};
 use crate::argument::{self, After, Amount, Hook, Key, Keys, Limit, Members, Name, Version};
 use crate::error::to_py;
-use crate::value;
+use crate::ttl::ToLive;
+use crate::{ttl, value};
 use llmspell_state_persistence as core;
 use llmspell_state_persistence::{Document, Entry};
 use pyo3::prelude::*;
@@ -42,36 +43,50 @@ impl AsyncTransaction {
 }
 
 verbs! { AsyncTransaction {
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", key: "str", value: "object", ttl: "float | datetime.timedelta | None", if_version: "int | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[allow(clippy::too_many_arguments)] // as users give them
     fn set<'py>(
         &self,
         to: &Bound<'py, Completions>,
         future: Bound<'py, PyAny>,
         key: Key<'_>,
         value: &Bound<'py, PyAny>,
+        ttl: Option<ToLive>,
         if_version: Option<Version>,
         default: Option<Hook>,
     ) -> PyResult<()> {
         let document = self.document(value, default.as_ref())?;
-        let call = match if_version {
-            None => self.calls().set(key.0, document),
-            Some(version) => self.calls().set_if(key.0, document, version.0),
-        };
-        later(to, future, call, give::nothing)
+        let options = ttl::options(ttl, if_version);
+        later(to, future, self.calls().set_with(key.0, document, options), give::nothing)
     }
 
-    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[None]", mapping: "collections.abc.Mapping[str, typing.Any]", ttl: "float | datetime.timedelta | None", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn set_many<'py>(
         &self,
         to: &Bound<'py, Completions>,
         future: Bound<'py, PyAny>,
         mapping: &Bound<'py, PyAny>,
+        ttl: Option<ToLive>,
         default: Option<Hook>,
     ) -> PyResult<()> {
         let hook = default.as_ref().map(|hook| hook.0.bind(to.py()));
         let mut members = Members::of(mapping, hook, self.handle.max_value_bytes())?;
         let pairs: Vec<(String, Document)> = members.take().map(|(key, value)| (key.to_owned(), value)).collect();
-        later(to, future, self.calls().set_many(pairs), give::nothing)
+        later(to, future, self.calls().set_many(pairs, ttl::told(ttl)), give::nothing)
+    }
+
+    /// Sets a key that lives as long as it did, and gives the new value.
+    #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]", key: "str", value: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
+    fn replace<'py>(
+        &self,
+        to: &Bound<'py, Completions>,
+        future: Bound<'py, PyAny>,
+        key: Key<'_>,
+        value: &Bound<'py, PyAny>,
+        default: Option<Hook>,
+    ) -> PyResult<()> {
+        let document = self.document(value, default.as_ref())?;
+        later(to, future, self.calls().replace(key.0, document), give::written)
     }
 
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[AsyncTransaction]", name: "str") -> "None")]

@@ -111,6 +111,17 @@ macro_rules! verbs {
                 }
             }
 
+            #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str", ttl: "float | datetime.timedelta | None") -> "None")]
+            fn touch<'py>(
+                &self,
+                to: &Bound<'py, Completions>,
+                future: Bound<'py, PyAny>,
+                key: Key<'_>,
+                ttl: Option<ToLive>,
+            ) -> PyResult<()> {
+                later(to, future, self.calls().touch(key.0, ttl::told(ttl)), give::truth)
+            }
+
             #[pyo3(signature = (to: "Completions", future: "asyncio.Future[bool]", key: "str", if_version: "int | None") -> "None")]
             fn delete<'py>(
                 &self,
