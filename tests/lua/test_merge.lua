@@ -178,18 +178,17 @@ tests["a resolver may use the store, also what it merges"] = function()
 end
 
 tests["a resolver that always changes what it is asked for is stopped"] = function()
-  in_every_surface(function(merge)
-    local state = support.state()
-    local agent, trial = apart(state)
-    local calls = 0
-    fails("Conflict", "faster than they were answered", merge, agent, trial, function()
-      calls = calls + 1
-      agent:increment("a")
-      return State.theirs
-    end)
-    assert(calls > 2, calls)
-    equal(agent:get("b"), 2)
+  -- In one surface, since the pauses between so many attempts take seconds; the attempts of all are counted in the same place.
+  local state = support.state()
+  local agent, trial = apart(state)
+  local calls = 0
+  fails("Conflict", "faster than they were answered", SURFACES.task, agent, trial, function()
+    calls = calls + 1
+    agent:increment("a")
+    return State.theirs
   end)
+  assert(calls > 2, calls)
+  equal(agent:get("b"), 2)
 end
 
 tests["merges nest in resolvers"] = function()
