@@ -20,6 +20,6 @@ build = {
   type = "command",
   build_command = "rm -rf build/rock && sh scripts/build-lua.sh --release --out build/rock $(LUA)",
   install_command = "install -D -m 644 build/rock/*/llmspell_state/native.so $(LIBDIR)/llmspell_state/native.so"
-    .. " && for module in init meta futures loop tasks methods loops/luv loops/nvim loops/cqueues loops/copas; do"
+    .. " && for module in init meta meta_keeping meta_tasks futures loop tasks methods loops/luv loops/nvim loops/cqueues loops/copas; do"
     .. " install -D -m 644 lua/llmspell_state/$module.lua $(LUADIR)/llmspell_state/$module.lua || exit 1; done",
 }

@@ -5,7 +5,7 @@
 ---     state:set("user:123", { name = "Alice", score = 100 })
 ---     print(state:get("user:123").name)
 ---
---- Everything public is described in `meta.lua`, which editors read.
+--- Everything public is described in `meta.lua` and the files beside it, which editors read.
 local native = require "llmspell_state.native"
 -- Loaded again, it is the same.
 if native.kept.module then return native.kept.module end
@@ -16,6 +16,9 @@ local methods = require "llmspell_state.methods"
 local State = {
   open = native.open,
   null = native.null,
+  ours = native.ours,
+  theirs = native.theirs,
+  deleted = native.deleted,
   array = native.array,
   binary = native.binary,
   version = native.version,

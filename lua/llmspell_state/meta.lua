@@ -1,6 +1,7 @@
 ---@meta llmspell_state
 
---- For editors (LuaLS) only: what `require "llmspell_state"` answers. Not loaded at run time.
+--- For editors (LuaLS) only: what `require "llmspell_state"` answers. Not loaded at run time. Futures and tasks are in
+--- `meta_tasks.lua`; how long things are kept, and forks, in `meta_keeping.lua`.
 
 ---What can be stored: nil is not among it, `State.null` is. A string that is not valid UTF-8 is binary.
 ---A table with the keys 1 to n is an array, one with string keys an object; `{}` is an empty object.
@@ -53,6 +54,7 @@
 ---@field accept_rollback boolean? open a store that holds less than was acknowledged, as an older copy put back does (false)
 ---@field max_value_bytes integer? the longest stored text of one value, in bytes (64 MiB)
 ---@field busy_timeout_ms integer? how long a write waits for other processes, in milliseconds (30000)
+---@field retention llmspell_state.Retention? how much of the past is kept, where scopes do not say otherwise
 
 ---Which keys, from where, how many, in which direction.
 ---@class llmspell_state.Select
@@ -66,7 +68,7 @@
 ---@field version integer version of the commit that wrote it; 0 for an own write of a transaction
 ---@field created number seconds since the epoch, as `os.time` counts
 ---@field updated number seconds since the epoch
----@field expires number? seconds since the epoch
+---@field expires number? seconds since the epoch; nil for a key that lives for ever
 
 ---What can be read of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
 ---@class llmspell_state.Reading
@@ -119,14 +121,16 @@ local Data = {}
 ---Stores a value.
 ---@param key string
 ---@param value llmspell_state.Value
----@param options? { if_version: integer } compare-and-set; 0 = the key must not exist; otherwise `Conflict`
+---@param options? { ttl: number?, if_version: integer? } `ttl`: how many seconds the key lives from the commit on, `math.huge` for
+---ever, default as the scope says; `if_version`: compare-and-set, 0 = the key must not exist, otherwise `Conflict`
 ---@return integer? version of the commit; nothing inside a transaction
 function Data:set(key, value, options) end
 
 ---Stores every pair of a table, in one commit.
 ---@param values table<string, llmspell_state.Value>
+---@param options? { ttl: number } how many seconds they live, as in `set`
 ---@return integer? version of the commit; nothing inside a transaction
-function Data:set_many(values) end
+function Data:set_many(values, options) end
 
 ---@param key string
 ---@param options? { if_version: integer }
@@ -213,8 +217,8 @@ function Scope:forget_watch(name) end
 ---A change of a key.
 ---@class llmspell_state.Change
 ---@field key string
----@field operation "set"|"delete"
----@field value llmspell_state.Value? what it got; nil for a deletion, `State.null` for a stored null
+---@field operation "set"|"delete"|"expire"|"touch"
+---@field value llmspell_state.Value? what it got, or has kept; nil where it is gone, `State.null` for a stored null
 ---@field old llmspell_state.Value? what it had; nil when it was not there
 ---@field version integer version of the commit; all changes of one commit share it
 ---@field time number seconds since the epoch, as `os.time` counts
@@ -247,57 +251,6 @@ function Watch:version() end
 ---@return string?
 function Watch:name() end
 
----What something that is under way will come to. Every method `m` of a handle that may wait has a sister `m_async`, which
----begins at once and answers a future; `keys_async`, `items_async` and `diff_async` give whole lists (of keys; of
----`{ key, value }`; of differences).
----@class llmspell_state.Future
-local Future = {}
-
----Waits for it, in a task by yielding, and answers its results or raises its error.
----@return any ...
-function Future:await() end
-
----@return boolean
-function Future:done() end
-
----Calls `call(true, results…)` or `call(false, e)` once it is finished, from whatever waits then (`await`, `run`, `poll`). What
----`call` raises comes out there.
----@param call fun(ok: boolean, ...: any)
----@return llmspell_state.Future self
-function Future:on_done(call) end
-
----A future that the program finishes itself; made by `State.future()`.
----@class llmspell_state.Promise: llmspell_state.Future
-local Promise = {}
-
----@param ... any results
----@return boolean first false when it was finished before
-function Promise:resolve(...) end
-
----@param e any
----@return boolean first
-function Promise:fail(e) end
-
----A function that runs in a coroutine of its own; made by `State.spawn`. In it the methods of handles yield instead of blocking.
----Where it must not yield (in 5.1 inside `pcall`, metamethods and iterators; everywhere inside `table.sort` and
----`string.gsub`, and in coroutines of the program's own) they block, and are right. What may take longer (`sleep`,
----`await`, `join`, a watch) has other tasks run meanwhile, which may block as well. From 16 inside of each other on it waits
----without them; waiting for a task, for a `State.future()` or for a watch without a timeout is `Invalid` there.
----@class llmspell_state.Task: llmspell_state.Future
-local Task = {}
-
----As `await`. An error that is text has the traceback of the task behind it; others pass unchanged.
----@return any ...
-function Task:join() end
-
----Ends the task with an error of kind `Cancelled` where it waits. A call of it that is under way may still take effect.
----@return boolean was_under_way
-function Task:cancel() end
-
----The stack where the task failed, or waits.
----@return string
-function Task:traceback() end
-
 ---The same scope, whose changes, and those of handles made from it, carry who made them, in the course of what, and why.
 ---What is left out stays as it was.
 ---@param origin { actor: string?, run: string?, reason: string? } 1 to 256 bytes of UTF-8, the reason up to 4096
@@ -310,8 +263,8 @@ function Scope:as_run(origin) end
 
 ---What has happened to a key at one moment.
 ---@class llmspell_state.Revision
----@field operation "set"|"delete"
----@field value llmspell_state.Value? what the key got; nil for a deletion
+---@field operation "set"|"delete"|"expire"|"touch"
+---@field value llmspell_state.Value? what the key got, or has kept; nil where it is gone
 ---@field version integer version of the commit
 ---@field time number seconds since the epoch
 ---@field actor string?
@@ -423,6 +376,9 @@ function Transaction:rollback() end
 
 ---@class llmspell_state
 ---@field null lightuserdata a stored null; true where Lua asks for a condition
+---@field ours llmspell_state.Marker a conflict's answer: it stays as it is in the scope that is merged into
+---@field theirs llmspell_state.Marker a conflict's answer: it becomes as it is in the fork
+---@field deleted llmspell_state.Marker a conflict's answer: the key is deleted
 ---@field version string the version of this library
 local module = {}
 
@@ -432,56 +388,6 @@ local module = {}
 ---@return llmspell_state.State
 ---@overload fun(options: llmspell_state.Options): llmspell_state.State
 function module.open(path, options) end
-
----Runs `f(...)` as a task, and everything it starts until all is done; answers what `f` returned. When `f` fails, the other
----tasks are cancelled. The error of a task that nobody has joined is raised at the end. Within a task: as `spawn(f, ...):join()`.
----@generic T
----@param f fun(...): T...
----@return T...
-function module.run(f, ...) end
-
----Starts a task. It runs when the caller waits: in `run`, `await`, `join`, `poll` or the loop of a host.
----@param f fun(...)
----@return llmspell_state.Task
-function module.spawn(f, ...) end
-
----Waits for all, and answers the first result of each; `task:join()` answers all of one. `gather` is for more than Lua takes as
----arguments.
----@param ... llmspell_state.Future|function
----@return any ...
-function module.join(...) end
-
----Waits for all of a list, however long, and answers a list (with `n`) of the first result of each. A function is run as a task.
----The first error, in the order of the list, is raised once all are done.
----@param list (llmspell_state.Future|function)[]
----@return any[]
-function module.gather(list) end
-
----Waits so long; in a task, others run meanwhile.
----@param seconds number
-function module.sleep(seconds) end
-
----Runs `f(...)` as a task; what takes longer gets an error of kind `Cancelled`, which comes out here unless `f` catches it.
----@generic T
----@param seconds number
----@param f fun(...): T...
----@return T...
-function module.timeout(seconds, f, ...) end
-
----A future for the program's own use: a task waits for it until a callback finishes it.
----@return llmspell_state.Promise
-function module.future() end
-
----One round for a host with a loop of its own: waits at most so long, hands out what is done, runs the tasks that can go on.
----Raises the errors of callbacks and of tasks that nobody has joined. Adapters: `llmspell_state.loops.luv`, `.nvim`,
----`.cqueues`, `.copas`.
----@param timeout number? seconds; default 0
----@return boolean more whether tasks or calls are under way
-function module.poll(timeout) end
-
----A descriptor that is readable when `poll` has something to do, sleeps included.
----@return integer
-function module.fd() end
 
 ---Marks a table as an array, so that an empty one is stored as one. Arrays read from a store keep the mark.
 ---@generic T

@@ -14,12 +14,13 @@ native.kept.methods = methods
 
 --- Verbs that are one call, by the class that has them.
 local READING = { "entry", "get_many", "count", "exists", "scope" }
-local WRITING = { "set", "set_many", "delete", "clear", "increment", "append", "merge" }
+local WRITING = { "set", "set_many", "touch", "delete", "clear", "increment", "append", "merge" }
 local TREE = {
   "scopes", "watch", "named_watches", "forget_watch", "history", "at", "revert", "revert_to", "undo",
+  "default_ttl", "set_default_ttl", "retention", "set_retention", "usage", "fork",
 }
 local VERBS = {
-  State = { READING, WRITING, TREE, { "version", "verify" } },
+  State = { READING, WRITING, TREE, { "version", "verify", "cleanup" } },
   Scope = { READING, WRITING, TREE },
   Transaction = { READING, WRITING, { "commit" } },
   View = { READING },
@@ -96,6 +97,15 @@ local function transact(at, self, run, options)
   end
 end
 
+--- Goes on with a merge, from what beginning it has come to: a table, or where conflicts are open, the merge.
+local function finish_merge(at, merging, resolve)
+  while type(merging) ~= "table" do
+    for conflict in later.conflict, merging do later.answer(merging, (resolve(conflict))) end
+    merging = settle(at, later.merge_again(merging))
+  end
+  return merging
+end
+
 --- A listing that is walked through in a task, from what beginning it has answered.
 local function walk(_, iterator)
   return function()
@@ -144,6 +154,15 @@ local function diff_async(self, ...)
   end)
 end
 
+local function merge_from_async(self, fork, resolve)
+  local begun = of_call(later.merge_from(self, fork, resolve))
+  if not resolve then return begun end
+  return tasks.public.spawn(function()
+    local merging = begun:await()
+    return finish_merge(place(), merging, resolve)
+  end)
+end
+
 --- Gives every class its futures: `set_async` and so on.
 function methods.add_futures()
   for class, groups in pairs(VERBS) do
@@ -174,6 +193,7 @@ function methods.add_futures()
       own.transact_async = in_task("transact", function(self, ...) return self:transact(...) end)
     end
     if own.diff then own.diff_async = diff_async end
+    if own.merge_from then own.merge_from_async = merge_from_async end
   end
   function native.classes.Watch.methods.next_async(self, ...)
     later.check_watch(self)
@@ -192,7 +212,7 @@ function methods.wrap()
   for _, class in ipairs(READABLE) do
     local own, metatable = native.classes[class].methods, native.classes[class].metatable
     local blocking = {}
-    for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items", "diff" } do
+    for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items", "diff", "merge_from" } do
       blocking[verb] = own[verb]
     end
     function own.get(self, key, default)
@@ -214,6 +234,13 @@ function methods.wrap()
         local at = place()
         if at then return walk(nil, settle(at, later.diff(self, ...))) end
         return blocking.diff(self, ...)
+      end
+    end
+    if own.merge_from then
+      function own.merge_from(self, fork, resolve)
+        local at = place()
+        if at then return finish_merge(at, settle(at, later.merge_from(self, fork, resolve)), resolve) end
+        return blocking.merge_from(self, fork, resolve)
       end
     end
     if own.transact then

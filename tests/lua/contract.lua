@@ -1,11 +1,12 @@
--- Runs every case of tests/spec, each in memory and on a file, and once more in a task: `lua5.4 tests/lua/contract.lua [word]`
--- runs those whose name has the word. The language of the cases is in tests/spec/README.md.
+-- Runs every case of tests/spec, each in memory and on a file, and once more in a task and by futures:
+-- `lua5.4 tests/lua/contract.lua [word]` runs those whose name has the word. The language of the cases is in tests/spec/README.md.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 local root = here .. "/../.."
 package.path = root .. "/lua/?.lua;" .. root .. "/lua/?/init.lua;" .. here .. "/?.lua;" .. package.path
 package.cpath = root .. "/build/lua/" .. _VERSION:match("%d+%.%d+") .. "/?.so;" .. package.cpath
 
 local State = require "llmspell_state"
+local awaited = require "contract_futures"
 local read_json = require "contract_json"
 
 local RUNNER = rawget(_G, "jit") and "luajit" or _VERSION:lower():gsub(" ", "")
@@ -134,7 +135,7 @@ function Run:open(more)
     for name, value in pairs(from) do settings[name] = value end
   end
   if settings.persistence_path == State.null then settings.persistence_path = nil end
-  return State.open(settings)
+  return self.wrap(State.open(settings))
 end
 
 --- The value that a piece of a case stands for. Binary is read as a plain string, so that is what is `expected`.
@@ -177,14 +178,13 @@ end
 
 local VERBS = {}
 
-for _, verb in ipairs { "exists", "get_many", "set_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
+for _, verb in ipairs { "exists", "get_many", "clear", "count", "increment", "append", "merge", "scopes", "commit",
   "rollback", "close", "verify", "named_watches", "forget_watch", "revert" } do
   VERBS[verb] = function(_, handle, given) return handle[verb](handle, unpack(given)) end
 end
-for _, verb in ipairs { "set", "delete" } do
+for _, verb in ipairs { "set", "set_many", "delete" } do
   VERBS[verb] = function(_, handle, given, options)
-    if options.if_version == nil then return handle[verb](handle, unpack(given)) end
-    given[#given + 1] = { if_version = options.if_version }
+    if next(options) then given[#given + 1] = options end
     return handle[verb](handle, unpack(given))
   end
 end
@@ -352,6 +352,8 @@ end
 
 function VERBS.wait(_, _, given) State.sleep(given[1] / 1000) end
 
+require "contract_keeping"(VERBS, { result = result, wrong = wrong, OWN = OWN })
+
 local function has(list, name)
   for _, item in ipairs(list) do
     if item == name then return true end
@@ -371,7 +373,7 @@ end
 
 function Run:fits(verb, expected, answer)
   expected = self:expand(expected, true)
-  local is_partial = has({ "entry", "verify", "next_change", "revision", "undo" }, verb)
+  local is_partial = has({ "entry", "verify", "next_change", "revision", "undo", "retention", "cleanup", "merge_from" }, verb)
   if not is_partial or expected == MISSING or answer == MISSING then return same(expected, answer) end
   for name, field in pairs(expected) do
     if not same(field, answer[name]) then return false end
@@ -423,19 +425,20 @@ function Run:call(verb, step, rules)
   return result(VERBS[verb](self, handle, given, options))
 end
 
-local function run_case(case, on_file, in_task)
+local function run_case(case, on_file, surface)
   local directory = os.tmpname()
   os.remove(directory)
   os.execute("mkdir " .. directory)
   local run = setmetatable({ directory = directory, settings = {}, saved = {}, handles = {}, round = 1 }, Run)
+  run.wrap = surface == "futures" and awaited or function(state) return state end
   for name, value in pairs(case.config or {}) do run.settings[name] = value end
   if on_file then run.settings.persistence_path = directory .. "/store.db" end
   local function work()
     run.handles.state = run:open {}
     run:steps(case.steps)
   end
-  protected = in_task and protected_in_task or pcall
-  local ok, e = xpcall(function() if in_task then State.run(work) else work() end end, function(e)
+  protected = surface == "tasks" and protected_in_task or pcall
+  local ok, e = xpcall(function() if surface == "tasks" then State.run(work) else work() end end, function(e)
     if type(e) == "table" then return e.wrong or e.kind and tostring(e) or show(e) end
     return debug.traceback(tostring(e))
   end)
@@ -453,15 +456,15 @@ for file in listing:lines() do
       skipped = skipped + 1
     elseif not arg[1] or case.name:find(arg[1], 1, true) then
       local ok = true
-      local function try(store, in_task)
-        local fine, e = run_case(case, store == "file", in_task)
-        local place = store .. (in_task and ", in a task" or "")
-        if not fine then print(("FAILED %s: %s (%s)\n  %s"):format(file, case.name, place, e)) end
+      local function try(store, surface)
+        local fine, e = run_case(case, store == "file", surface)
+        if not fine then print(("FAILED %s: %s (%s, %s)\n  %s"):format(file, case.name, store, surface, e)) end
         ok = ok and fine
       end
-      if case.needs ~= "file" then try("memory") end
-      try("file")
-      try(case.needs or "memory", true)
+      if case.needs ~= "file" then try("memory", "methods") end
+      try("file", "methods")
+      try(case.needs or "memory", "tasks")
+      try(case.needs or "memory", "futures")
       if ok then passed = passed + 1 else failed = failed + 1 end
     end
   end

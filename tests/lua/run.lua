@@ -7,7 +7,7 @@ package.cpath = root .. "/build/lua/" .. _VERSION:match("%d+%.%d+") .. "/?.so;" 
 
 local FILES = {
   "values", "verbs", "listing", "transactions", "errors", "bad_keys", "bad_values", "bad_config", "handles", "hostile",
-  "watch", "history", "futures", "coroutines", "waiting", "loops",
+  "watch", "history", "keeping", "merge", "futures", "coroutines", "waiting", "loops",
 }
 
 local function is_wanted(name)

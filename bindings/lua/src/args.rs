@@ -5,7 +5,8 @@ use crate::error::Failure;
 use crate::handle::{self, Object, Owner};
 use crate::module::MODULE_FUNCTIONS;
 use llmspell_state_persistence::{
-    Entry, Moment, Number, Origin, Result as Answer, Scope, Select, State, Transaction, Undo, View, Watch, WatchOptions,
+    Entry, Moment, Number, Origin, Result as Answer, Scope, Select, SetOptions, State, Transaction, Ttl, Undo, View,
+    Watch, WatchOptions,
 };
 use mlua::ffi;
 use std::os::raw::c_int;
@@ -217,16 +218,29 @@ impl Call {
         }
     }
 
+    /// A number of seconds.
+    #[allow(clippy::cast_precision_loss)] // times so far away are all the same
+    fn float(&self, index: c_int) -> Option<f64> {
+        Some(match self.number(index)? {
+            Number::Int(int) => int as f64,
+            Number::Float(float) => float,
+        })
+    }
+
+    /// A time to live in seconds; without one, as the scope says.
+    pub(crate) fn ttl(&self, index: c_int) -> Result<Ttl, Failure> {
+        if self.is_missing(index) {
+            return Ok(Ttl::Default);
+        }
+        Ok(Ttl::seconds(self.float(index).ok_or_else(|| self.expected(index, "number of seconds"))?)?)
+    }
+
     /// A time to wait in seconds; nothing for as long as it takes.
     pub(crate) fn seconds(&self, index: c_int) -> Result<Option<Duration>, Failure> {
         if self.is_missing(index) {
             return Ok(None);
         }
-        #[allow(clippy::cast_precision_loss)] // nobody counts the nanoseconds of so long a time
-        let seconds = match self.number(index).ok_or_else(|| self.expected(index, "number of seconds"))? {
-            Number::Int(int) => int as f64,
-            Number::Float(float) => float,
-        };
+        let seconds = self.float(index).ok_or_else(|| self.expected(index, "number of seconds"))?;
         if seconds.is_nan() || seconds < 0.0 {
             return Err(self.bad_argument(index, "a number of seconds from 0 up expected"));
         }
@@ -279,6 +293,35 @@ impl Call {
         let text = std::str::from_utf8(bytes)
             .map_err(|_| self.bad_argument(index, &format!("option '{name}' is not valid UTF-8")))?;
         Ok(text.to_owned())
+    }
+
+    fn seconds_option(&self, index: c_int, name: &str) -> Result<f64, Failure> {
+        self.float(-1).ok_or_else(|| self.bad_option(index, name, "number of seconds"))
+    }
+
+    /// `{ttl = seconds}`.
+    pub(crate) fn ttl_option(&self, index: c_int) -> Result<Ttl, Failure> {
+        let mut ttl = Ttl::Default;
+        let mut take = |name: &str| {
+            ttl = Ttl::seconds(self.seconds_option(index, name)?)?;
+            Ok(())
+        };
+        self.options(index, |name| (name == "ttl").then(|| take(name)), "ttl")?;
+        Ok(ttl)
+    }
+
+    /// `{ttl = seconds, if_version = n}`.
+    pub(crate) fn set_options(&self, index: c_int) -> Result<SetOptions, Failure> {
+        let mut options = SetOptions::default();
+        let mut take = |name: &str| {
+            match name {
+                "ttl" => options.ttl = Ttl::seconds(self.seconds_option(index, name)?)?,
+                _ => options.if_version = Some(self.whole_option(index, name)?),
+            }
+            Ok(())
+        };
+        self.options(index, |name| matches!(name, "ttl" | "if_version").then(|| take(name)), "ttl, if_version")?;
+        Ok(options)
     }
 
     /// `{if_version = n}`.
@@ -396,11 +439,7 @@ impl Call {
 
     /// Seconds since the epoch, as `os.time` counts them and entries tell them; here in milliseconds.
     fn time_option(&self, index: c_int, name: &str) -> Result<i64, Failure> {
-        #[allow(clippy::cast_precision_loss)] // times so far away are all the same
-        let seconds = match self.number(-1).ok_or_else(|| self.bad_option(index, name, "number of seconds"))? {
-            Number::Int(int) => int as f64,
-            Number::Float(float) => float,
-        };
+        let seconds = self.seconds_option(index, name)?;
         if seconds.is_nan() {
             return Err(self.bad_argument(index, &format!("option '{name}': a number of seconds expected")));
         }

@@ -5,6 +5,7 @@
 
 use crate::call::{Call, Returned, function};
 use crate::error::Failure;
+use crate::merge::{self, Marker, Merging};
 use crate::queue;
 use crate::stack::{Function, Place, Stack};
 use llmspell_state_persistence::{Differences, Items, Keys, Retry, Scope, State, Transaction, View, Waiter, Watch};
@@ -27,6 +28,9 @@ pub(crate) enum Object {
     Retry(Retry),
     /// A wait for a watch to have something.
     Waiter(Watch, Waiter),
+    /// A merge whose conflicts a script answers; nothing while it goes on.
+    Merging(Option<Box<Merging>>),
+    Marker(&'static Marker),
     Queue(queue::Held),
 }
 
@@ -42,6 +46,7 @@ pub(crate) static SCOPE: Place = Place::new();
 pub(crate) static TRANSACTION: Place = Place::new();
 pub(crate) static WATCH: Place = Place::new();
 pub(crate) static VIEW: Place = Place::new();
+pub(crate) static MARKER: Place = Place::new();
 static INTERNAL: Place = Place::new();
 static BINARY: Place = Place::new();
 
@@ -111,24 +116,41 @@ pub(crate) fn push(stack: Stack, object: Object) -> Result<(), Failure> {
         Object::Transaction(_) => &TRANSACTION,
         Object::Watch(..) => &WATCH,
         Object::View(_) => &VIEW,
+        Object::Marker(_) => &MARKER,
         Object::Keys(..)
         | Object::Items(..)
         | Object::Differences(..)
         | Object::Retry(_)
         | Object::Waiter(..)
+        | Object::Merging(_)
         | Object::Queue(_) => &INTERNAL,
     };
-    stack.protected(0, 1, &|stack: Stack| {
-        let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();
-        // SAFETY: fresh memory of that size.
-        unsafe { slot.write(Slot { seal: Seal::of_slots(), object: None }) };
-        stack.set_metatable(-1, metatable);
-    })?;
+    stack.protected(0, 1, &|stack: Stack| push_slot(stack, metatable))?;
     if let Some(slot) = slot(stack, -1) {
         // SAFETY: sealed above. The slot is filled here, outside the protected call, which must own nothing.
         unsafe { (*slot).object = Some(object) };
     }
     Ok(())
+}
+
+/// Pushes a userdata that holds nothing yet. May raise.
+fn push_slot(stack: Stack, metatable: &'static Place) {
+    let slot = stack.push_userdata(size_of::<Slot>()).cast::<Slot>();
+    // SAFETY: fresh memory of that size.
+    unsafe { slot.write(Slot { seal: Seal::of_slots(), object: None }) };
+    stack.set_metatable(-1, metatable);
+}
+
+/// Adds the markers to the table on top. May raise.
+pub(crate) fn push_markers(stack: Stack) {
+    for marker in &merge::MARKERS {
+        push_slot(stack, &MARKER);
+        if let Some(slot) = slot(stack, -1) {
+            // SAFETY: sealed above.
+            unsafe { (*slot).object = Some(Object::Marker(marker)) };
+        }
+        stack.set_field(-2, marker.name);
+    }
 }
 
 /// `__gc`: lets go of the object.
@@ -242,6 +264,7 @@ static BINARY_CLASS: Class = Class {
 pub(crate) fn register(stack: Stack) {
     INTERNAL_CLASS.register(stack);
     BINARY_CLASS.register(stack);
+    merge::MARKER_CLASS.register(stack);
 }
 
 fn own_binary(call: &Call) -> Result<&[u8], Failure> {

@@ -5,6 +5,7 @@ use crate::error::Failure;
 use crate::handle::{self, Functions, Object, Owner};
 use crate::outcome::Outcome;
 use crate::stack::Stack;
+use crate::verb::{Verb, post, wait};
 use crate::{iterators, later, value};
 use llmspell_state_persistence::value::Tape;
 use llmspell_state_persistence::{Call as Made, Difference, Document, Revision, Undone};
@@ -23,20 +24,13 @@ pub(crate) static TREE: Functions = &[
 
 /// The same for who does not wait.
 pub(crate) static LATER: Functions = &[
-    function!("history", |call| later::begin(call, history(call)?, |outcome| outcome)),
-    function!("at", |call| later::begin(call, at(call)?, |outcome| outcome)),
+    function!("history", |call| post(call, history)),
+    function!("at", |call| post(call, at)),
     function!("diff", |call| later::begin(call, diff(call)?, Outcome::Handle)),
-    function!("revert", |call| later::begin(call, revert(call)?, |outcome| outcome)),
-    function!("revert_to", |call| later::begin(call, revert_to(call)?, |outcome| outcome)),
-    function!("undo", |call| later::begin(call, undo(call)?, |outcome| outcome)),
+    function!("revert", |call| post(call, revert)),
+    function!("revert_to", |call| post(call, revert_to)),
+    function!("undo", |call| post(call, undo)),
 ];
-
-/// A verb as a call that is to be made.
-type Verb = Result<Made<Outcome>, Failure>;
-
-fn wait(call: &Call, verb: fn(&Call) -> Verb) -> Returned {
-    verb(call)?.wait()?.push(**call)
-}
 
 /// `as_run{actor = , run = , reason = }`: the same scope, whose changes carry those.
 fn as_run(call: &Call) -> Returned {
@@ -89,7 +83,8 @@ fn undo(call: &Call) -> Verb {
     Ok(scope.call(move |scope| scope.undo(what).map(Outcome::Undone)))
 }
 
-fn readable(value: Option<&Document>) -> Result<Option<&Tape>, Failure> {
+/// The parsed value, if there is one.
+pub(crate) fn readable(value: Option<&Document>) -> Result<Option<&Tape>, Failure> {
     value.map(value::readable).transpose()
 }
 
@@ -151,16 +146,7 @@ pub(crate) fn push_undone(stack: Stack, undone: &Undone) -> Result<(), Failure> 
             stack.push_count(count);
             stack.set_field(1, name);
         }
-        stack.push_table(undone.refused.len(), 0);
-        value::mark_array(stack, 2);
-        for (n, (scope, key)) in (1..).zip(&undone.refused) {
-            stack.push_table(0, 2);
-            value::make_names(stack, scope);
-            stack.set_field(3, "scope");
-            stack.push_bytes(key.as_bytes());
-            stack.set_field(3, "key");
-            stack.set_item(2, n);
-        }
+        value::make_places(stack, "scope", &undone.refused);
         stack.set_field(1, "refused");
     })
 }

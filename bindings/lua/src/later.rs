@@ -117,23 +117,17 @@ fn get_many(call: &Call) -> Returned {
 fn set(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_value(3)?;
-    let if_version = call.if_version(4)?;
+    let options = call.set_options(4)?;
     let document = value::read(**call, 3, target.max_value_bytes())?;
-    match (target, if_version) {
-        (Target::Scope(scope), None) => begin(call, scope.calls().set(key, document)?, Outcome::Count),
-        (Target::Scope(scope), Some(version)) => {
-            begin(call, scope.calls().set_if(key, document, version)?, Outcome::Count)
-        }
-        (Target::Transaction(transaction), None) if transaction.is_idle() => {
-            transaction.set(key, document)?;
+    match target {
+        Target::Scope(scope) => begin(call, scope.calls().set_with(key, document, options)?, Outcome::Count),
+        Target::Transaction(transaction) if options.if_version.is_none() && transaction.is_idle() => {
+            transaction.set_with(key, document, options)?;
             known(call, Outcome::Nothing)
         }
-        (Target::Transaction(transaction), if_version) => {
+        Target::Transaction(transaction) => {
             let key = key.to_owned();
-            let made = transaction.call(move |transaction| match if_version {
-                None => transaction.set(&key, document),
-                Some(version) => transaction.set_if(&key, document, version),
-            });
+            let made = transaction.call(move |transaction| transaction.set_with(&key, document, options));
             begin(call, made, |()| Outcome::Nothing)
         }
     }
@@ -142,16 +136,17 @@ fn set(call: &Call) -> Returned {
 fn set_many(call: &Call) -> Returned {
     let target = call.target()?;
     call.check_table(2)?;
+    let ttl = call.ttl_option(3)?;
     let members = value::read_members(call, 2, target.max_value_bytes())?;
     match target {
-        Target::Scope(scope) => begin(call, scope.calls().set_many(members)?, Outcome::Count),
+        Target::Scope(scope) => begin(call, scope.calls().set_many_with(members, ttl)?, Outcome::Count),
         Target::Transaction(transaction) if transaction.is_idle() => {
-            transaction.set_many(members)?;
+            transaction.set_many_with(members, ttl)?;
             known(call, Outcome::Nothing)
         }
         Target::Transaction(transaction) => {
             let members: Vec<_> = members.into_iter().map(|(key, document)| (key.to_owned(), document)).collect();
-            let made = transaction.call(move |transaction| transaction.set_many(members));
+            let made = transaction.call(move |transaction| transaction.set_many_with(members, ttl));
             begin(call, made, |()| Outcome::Nothing)
         }
     }

@@ -4,7 +4,8 @@ use crate::call::{self, Call, Returned, function};
 use crate::handle::{self, Class, Functions};
 use crate::stack::{Place, Stack};
 use crate::{
-    error, history, iterators, later, queue, retry, scope, state, transaction, value, view, waiting, watch, yieldable,
+    error, history, iterators, later, merge, queue, retention, retry, scope, state, transaction, ttl, usage, value,
+    view, waiting, watch, yieldable,
 };
 
 static FUNCTIONS: Functions =
@@ -59,7 +60,10 @@ pub(crate) fn push(stack: Stack) {
     stack.push_table(0, 32);
     handle::push_functions(stack, &[FUNCTIONS, INTERNALS]);
     stack.push_table(0, 32);
-    handle::push_functions(stack, &[later::FUNCTIONS, history::LATER]);
+    handle::push_functions(
+        stack,
+        &[later::FUNCTIONS, history::LATER, ttl::LATER, retention::LATER, usage::LATER, merge::LATER],
+    );
     stack.set_field(-2, "later");
     stack.push_place(&KEPT);
     stack.set_field(-2, "kept");
@@ -68,6 +72,7 @@ pub(crate) fn push(stack: Stack) {
     stack.set_field(-2, "classes");
     stack.push_null();
     stack.set_field(-2, "null");
+    handle::push_markers(stack);
     stack.push_bytes(env!("CARGO_PKG_VERSION").as_bytes());
     stack.set_field(-2, "version");
 }

@@ -3,9 +3,10 @@
 use crate::error::Failure;
 use crate::handle::{self, Object};
 use crate::stack::Stack;
-use crate::{history, value};
+use crate::{history, merge, retention, usage, value};
 use llmspell_state_persistence::{
-    Change, Difference, Document, Entry, NamedWatch, Number, Revision, Undone, Verification,
+    Change, Cleanup, Difference, Document, Entry, Merged, NamedWatch, Number, RetentionPolicy, Revision, Undone, Usage,
+    Verification,
 };
 use std::os::raw::c_int;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(crate) enum Outcome {
     Flag(bool),
     Count(u64),
     Number(Number),
+    Seconds(Option<f64>),
     Document(Document),
     /// The value of an entry.
     Value(Option<Arc<Entry>>),
@@ -33,6 +35,10 @@ pub(crate) enum Outcome {
     Revisions(Vec<Revision>),
     Difference(Option<Difference>),
     Undone(Undone),
+    Retention(RetentionPolicy),
+    Usage(Usage),
+    Cleanup(Cleanup),
+    Merged(Merged),
 }
 
 impl Outcome {
@@ -43,6 +49,7 @@ impl Outcome {
             Self::Flag(flag) => stack.push_boolean(flag),
             Self::Count(count) => stack.push_count(count),
             Self::Number(number) => value::push_number(stack, number)?,
+            Self::Seconds(Some(seconds)) => stack.push_float(seconds),
             Self::Document(document) => value::push(stack, &document)?,
             Self::Value(entry) => push_value(stack, entry.as_deref().map(Entry::document))?,
             Self::Entry(entry) => match &entry {
@@ -74,11 +81,15 @@ impl Outcome {
                 })?;
                 return Ok(2);
             }
-            Self::Key(None) | Self::Item(None) => stack.push_nil(),
+            Self::Seconds(None) | Self::Key(None) | Self::Item(None) => stack.push_nil(),
             Self::Change(change) => push_change(stack, change.as_ref())?,
             Self::Revisions(revisions) => history::push_revisions(stack, &revisions)?,
             Self::Difference(difference) => history::push_difference(stack, difference.as_ref())?,
             Self::Undone(undone) => history::push_undone(stack, &undone)?,
+            Self::Retention(policy) => retention::push(stack, &policy)?,
+            Self::Usage(usage) => usage::push(stack, &usage)?,
+            Self::Cleanup(cleanup) => usage::push_cleanup(stack, &cleanup)?,
+            Self::Merged(merged) => merge::push_merged(stack, &merged)?,
         }
         Ok(1)
     }

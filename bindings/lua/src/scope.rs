@@ -2,10 +2,9 @@
 
 use crate::args::{Source, Target, on, read};
 use crate::call::{Call, Returned, function};
-use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, SCOPE};
 use crate::stack::Stack;
-use crate::{history, iterators, outcome, transaction, value, watch};
+use crate::{history, iterators, merge, outcome, retention, transaction, ttl, usage, value, watch};
 use llmspell_state_persistence::{Document, Entry};
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ pub(crate) static READING: Functions = &[
 pub(crate) static WRITING: Functions = &[
     function!("set", reading set),
     function!("set_many", reading set_many),
+    function!("touch", ttl::touch),
     function!("delete", delete),
     function!("clear", clear),
     function!("modify", reading modify),
@@ -48,7 +48,17 @@ pub(crate) static CLASS: Class = Class {
     place: &SCOPE,
     name: "Scope",
     metamethods: &[META, &[function!("__tostring", tostring)]],
-    methods: &[READING, WRITING, TREE, watch::TREE, history::TREE],
+    methods: &[
+        READING,
+        WRITING,
+        TREE,
+        watch::TREE,
+        history::TREE,
+        ttl::TREE,
+        retention::TREE,
+        usage::TREE,
+        merge::TREE,
+    ],
 };
 
 fn get(call: &Call) -> Returned {
@@ -90,33 +100,33 @@ fn get_many(call: &Call) -> Returned {
 fn set(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_value(3)?;
-    let if_version = call.if_version(4)?;
+    let options = call.set_options(4)?;
     let document = value::read(**call, 3, target.max_value_bytes())?;
-    match (target, if_version) {
-        (Target::Scope(scope), None) => call.push_count(scope.set(key, document)?),
-        (Target::Scope(scope), Some(version)) => call.push_count(scope.set_if(key, document, version)?),
-        // Before the commit there is no version to answer.
-        (Target::Transaction(transaction), None) => {
-            return transaction.set(key, document).map(|()| 0).map_err(Failure::from);
+    match target {
+        Target::Scope(scope) => {
+            call.push_count(scope.set_with(key, document, options)?);
+            Ok(1)
         }
-        (Target::Transaction(transaction), Some(version)) => {
-            return transaction.set_if(key, document, version).map(|()| 0).map_err(Failure::from);
+        // Before the commit there is no version to answer.
+        Target::Transaction(transaction) => {
+            transaction.set_with(key, document, options)?;
+            Ok(0)
         }
     }
-    Ok(1)
 }
 
 fn set_many(call: &Call) -> Returned {
     let target = call.target()?;
     call.check_table(2)?;
+    let ttl = call.ttl_option(3)?;
     let members = value::read_members(call, 2, target.max_value_bytes())?;
     match target {
         Target::Scope(scope) => {
-            call.push_count(scope.set_many(members)?);
+            call.push_count(scope.set_many_with(members, ttl)?);
             Ok(1)
         }
         Target::Transaction(transaction) => {
-            transaction.set_many(members)?;
+            transaction.set_many_with(members, ttl)?;
             Ok(0)
         }
     }

@@ -5,7 +5,7 @@ use crate::error::Failure;
 use crate::handle::{self, Class, Functions, Object, STATE};
 use crate::scope::{META, READING, TREE, WRITING};
 use crate::stack::Stack;
-use crate::{history, outcome, value, watch};
+use crate::{history, merge, outcome, retention, ttl, usage, value, watch};
 use llmspell_state_persistence::{State, StateConfig};
 use mlua::ffi;
 use std::os::raw::c_int;
@@ -22,7 +22,19 @@ pub(crate) static CLASS: Class = Class {
     place: &STATE,
     name: "State",
     metamethods: &[META, &[function!("__close", close), function!("__tostring", tostring)]],
-    methods: &[READING, WRITING, TREE, watch::TREE, history::TREE, OWN],
+    methods: &[
+        READING,
+        WRITING,
+        TREE,
+        watch::TREE,
+        history::TREE,
+        ttl::TREE,
+        retention::TREE,
+        usage::TREE,
+        merge::TREE,
+        OWN,
+        usage::OWN,
+    ],
 };
 
 /// `open()`, `open(path)`, `open(options)`, `open(path, options)`.

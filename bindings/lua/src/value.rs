@@ -296,6 +296,25 @@ pub(crate) fn make_names(stack: Stack, names: &[String]) {
     }
 }
 
+/// A key and the names that lead to its scope, which are called `path_name`, as a table. May raise.
+pub(crate) fn make_place(stack: Stack, path_name: &str, path: &[String], key: &str) {
+    stack.push_table(0, 5);
+    make_names(stack, path);
+    stack.set_field(-2, path_name);
+    stack.push_bytes(key.as_bytes());
+    stack.set_field(-2, "key");
+}
+
+/// An array of them. May raise.
+pub(crate) fn make_places(stack: Stack, path_name: &str, places: &[(Vec<String>, String)]) {
+    stack.push_table(places.len(), 0);
+    stack.set_metatable(-1, &ARRAY);
+    for (n, (path, key)) in (1..).zip(places) {
+        make_place(stack, path_name, path, key);
+        stack.set_item(-2, n);
+    }
+}
+
 /// A field of the table on top. Times are seconds, as `os.time` counts them. May raise.
 #[allow(clippy::cast_precision_loss)] // exact for as long as there will be computers
 pub(crate) fn set_time(stack: Stack, name: &str, ms: i64) {

@@ -37,6 +37,8 @@ local function arguments(random, state)
     { attempts = 0 }, { attempts = 1 }, { attempts = 2 ^ 40 }, { kind = "Conflict" },
     { version = 0 }, { version = 2 ^ 40 }, { time = 0 }, { time = 1e300 }, { time = 0 / 0 }, { version = 1, time = 1 },
     { run = "r" }, { actor = "a", run = "r", reason = "" }, { run = "r", since = 1 },
+    { ttl = 60 }, { ttl = 5e-324 }, { ttl = 1 / 0, if_version = 0 }, { ttl = "1" }, { max_versions = 1, max_age = State.null },
+    { max_versions = 2 ^ 63 }, { max_bytes = 0, trim_watched = true }, { cleanup_interval = 0 / 0 },
     setmetatable({}, { __index = error, __len = error, __pairs = error }),
     tostring, error, next, pcall, coroutine.yield, collectgarbage, string.rep,
     function(...) return ... end, function() return { 1, { 2 } } end, function(value) return value end,
@@ -50,7 +52,7 @@ local function arguments(random, state)
     function() State.sleep(0) error("in a task") end, State.spawn(pcall), state:set_async("k1", 5), 99999999,
     coroutine.create(function() end), io.stdout, State.null, State.binary("b"), State.binary(""), State.array(),
     State.array { 1, State.null }, state, state:scope("a"), state:transaction(), state:keys(), state:items(), closed, finished,
-    state:at(0), state:diff(0), state:as_run { run = "r" },
+    state:at(0), state:diff(0), state:as_run { run = "r" }, State.ours, State.theirs, State.deleted, kit.apart(state),
     State.open, debug.getmetatable(state), setmetatable({}, debug.getmetatable(state)), _G, package.loaded, debug.getregistry(),
   }
   if newproxy then list[#list + 1] = newproxy(true) end
@@ -82,7 +84,7 @@ local function functions(state)
   local watch = state:watch()
   for _, wait in ipairs { debug.getmetatable(watch).__call, watch.next, watch.next_async } do WAITS[wait] = true end
   for _, object in ipairs {
-    state, state:scope("a"), state:transaction(), iterator, binary, watch, state:at(0), state:set_async("k1", 1),
+    state, state:scope("a"), state:transaction(), iterator, binary, watch, state:at(0), state:set_async("k1", 1), State.ours,
   } do
     local class = debug.getmetatable(object)
     take(class)
@@ -105,7 +107,7 @@ local function call_anything(folder, random, count)
     pcall(function() state:close() end)
     state = State.open(folder .. "/victim.db", { sync_mode = "NORMAL", busy_timeout_ms = 100 })
     list, methods = arguments(random, state), functions(state)
-    handles = { state, state, state:scope("a"), state:transaction(), state:at(0), state:as_run { run = "r" } }
+    handles = { state, state, state:scope("a"), state:transaction(), state:at(0), state:as_run { run = "r" }, kit.merging(state) }
   end
   anew()
   -- Paths of stores are not part of the game: `open` gets no text that would make a file.

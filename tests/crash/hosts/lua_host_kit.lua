@@ -1,6 +1,7 @@
 -- What the groups share: random numbers that are the same in every Lua, garbage collection, child processes, and a ledger of
 -- what was acknowledged.
 local State = require "llmspell_state"
+local native = require "llmspell_state.native"
 
 local kit = {}
 
@@ -35,6 +36,23 @@ function kit.fresh_folder()
   local name = os.tmpname()
   os.remove(name)
   return name
+end
+
+--- A fork and what it was forked from, which disagree about a key.
+function kit.apart(state)
+  local origin = state:scope("origin")
+  origin:set("k1", 1)
+  local fork = state:fork("origin", "fork" .. state:version())
+  fork:set("k1", "theirs")
+  origin:set("k1", "ours")
+  return fork, origin
+end
+
+--- A merge of them that is under way, as the library has it inside.
+function kit.merging(state)
+  local fork, origin = kit.apart(state)
+  local id = native.later.merge_from(origin, fork, print)
+  return (require("llmspell_state.futures").of_call(id):await())
 end
 
 function kit.read_file(path)

@@ -65,6 +65,13 @@ local function callbacks(scope)
       end)
     end,
     function(f) scope:transact(function(tx) tx:set_many { never = 1, never2 = 2 } f() end, { attempts = 2 }) end,
+    function(f)
+      local fork, origin = kit.apart(State.open())
+      fork:set("never", 1)
+      local ok, e = pcall(origin.merge_from, origin, fork, f)
+      assert(ok or not origin:exists("never"), "a merge whose function raised has merged")
+      if not ok then error(e, 0) end
+    end,
   }
 end
 
