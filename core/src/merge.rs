@@ -209,15 +209,17 @@ impl Pair {
         let found = self.theirs.entry(key)?;
         let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
         let store = self.ours.seen_from().store()?;
-        let base = base.map_or(Ok(None), |(scope, at)| store.document_at(scope, key, at))?;
-        if text(&ours) == text(&theirs) || text(&base) == text(&theirs) {
+        let base = base.map_or(Ok(Some(None)), |(scope, at)| store.document_at(scope, key, at))?;
+        // What is not kept is nobody's: taken for an absence, it would be like that of a side which has deleted the key.
+        let is_as_it_was = |side: &Option<Document>| base.as_ref().is_some_and(|base| text(base) == text(side));
+        if text(&ours) == text(&theirs) || is_as_it_was(&theirs) {
             return Ok(false);
         }
-        let resolution = if text(&base) == text(&ours) {
+        let resolution = if is_as_it_was(&ours) {
             Resolution::Theirs
         } else {
-            let conflict =
-                MergeConflict { path: self.path.clone(), key: key.into(), base, ours, theirs: theirs.clone() };
+            let (path, key) = (self.path.clone(), key.into());
+            let conflict = MergeConflict { path, key, base: base.flatten(), ours, theirs: theirs.clone() };
             match resolve(&conflict)? {
                 Some(resolution) => resolution,
                 None => {

@@ -203,3 +203,22 @@ fn a_fork_of_many_keys_is_quick_and_small() {
         );
     }
 }
+
+#[test]
+fn a_deletion_is_a_conflict_also_where_the_value_before_both_is_not_kept() {
+    let retention = RetentionPolicy { max_versions: 1, ..RetentionPolicy::default() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let ours = state.scope("ours").unwrap();
+    ours.set_many([("deleted there", 1), ("deleted here", 1)]).unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.set("deleted there", 2).unwrap();
+    ours.delete("deleted here").unwrap();
+    theirs.delete("deleted there").unwrap();
+    theirs.set("deleted here", 3).unwrap();
+    state.cleanup().unwrap();
+    let merged = ours.merge_from(&theirs).unwrap();
+    let conflicts: Vec<_> = merged.conflicts.iter().map(|(_, key)| key.as_str()).collect();
+    assert_eq!((merged.keys, conflicts), (0, vec!["deleted here", "deleted there"]));
+    assert_eq!(ours.get("deleted there").unwrap(), Some(json!(2)));
+    assert_eq!(ours.get("deleted here").unwrap(), None);
+}
