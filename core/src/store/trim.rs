@@ -4,10 +4,11 @@
 
 use super::request::{Applied, Change, Request};
 use super::settings::Settings;
+use super::snapshot::AsOf;
 use super::sweep::BREATH;
-use super::{Store, codec};
-use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId, Taken, Trimmed, Writes};
-use crate::{Cleanup, Result, RetentionPolicy, clock, limits};
+use super::{Store, codec, past};
+use crate::engine::{Fork, LogRow, Newest, Outline, Reads, ScopeId, Taken, Trimmed, Writes};
+use crate::{Cleanup, ErrorKind, Result, RetentionPolicy, clock, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -120,6 +121,15 @@ fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i64)>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a key that is gone from a scope was there, as far as is known, when that was forked: merging tells of it.
+fn is_taken_away(reads: &dyn Reads, scope: ScopeId, key: &str) -> Result<bool> {
+    let Some(Fork { scope, at }) = reads.forked(scope)? else { return Ok(false) };
+    match past::value_at(reads, scope, key, AsOf { seq: at, clock_ms: i64::MIN }) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        found => Ok(found?.is_some()),
+    }
 }
 
 impl Look<'_> {
@@ -252,7 +262,8 @@ impl Look<'_> {
         if walk.doomed.is_empty() {
             return Ok(left.into_iter().collect());
         }
-        let kept = if walk.is_gone && pinned.is_empty() { 0 } else { walk.kept.max(1) };
+        let is_gone = walk.is_gone && pinned.is_empty() && !is_taken_away(reads, scope, key)?;
+        let kept = if is_gone { 0 } else { walk.kept.max(1) };
         if kept > 0 {
             walk.doomed.retain(|seq| *seq != newest.seq);
         }
@@ -412,14 +423,7 @@ impl Store {
             let policies = settings.policies().chain([&self.config.retention]);
             ages = policies.clone().filter_map(|policy| policy.max_age).collect();
             let policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
-            let policies = xxh3_64(
-                policies
-                    .join(
-                        "
-",
-                    )
-                    .as_bytes(),
-            );
+            let policies = xxh3_64(policies.join("\n").as_bytes());
             let noted: Reached =
                 reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
             reached =
