@@ -5,6 +5,7 @@ use crate::key::ScopeName;
 use crate::retry::Retry;
 use crate::store::request::Life;
 use crate::{Document, Entry, Error, Result, Scope, Transaction, limits};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A key that is another in a fork and in what it was forked from, and was neither when they parted.
@@ -47,7 +48,7 @@ pub struct Merged {
 }
 
 /// A conflict with what is to become of it; nothing leaves it alone.
-pub type Answer = (MergeConflict, Option<Resolution>);
+pub type MergeAnswer = (MergeConflict, Option<Resolution>);
 
 /// What came of [`Scope::merge_answered`].
 #[derive(Debug, Clone)]
@@ -131,13 +132,18 @@ impl Scope {
     ///
     /// # Errors
     /// As [`Scope::merge_from`].
-    pub fn merge_answered(&self, fork: &Scope, answers: &[Answer]) -> Result<Merge> {
+    pub fn merge_answered(&self, fork: &Scope, answers: &[MergeAnswer]) -> Result<Merge> {
+        let mut known: HashMap<&str, Vec<&MergeAnswer>> = HashMap::new();
+        for answer in answers {
+            known.entry(&answer.0.key).or_default().push(answer);
+        }
         let mut retry = Retry::new(limits::ATTEMPTS);
         loop {
             let transaction = self.transaction()?;
             let (mut merged, mut open) = (Merged::default(), Vec::new());
             self.merge_once(&transaction, fork, &mut merged, &mut |conflict| {
-                let answer = answers.iter().find(|(answered, _)| answered.is_same(conflict));
+                let of_key = known.get(&*conflict.key).into_iter().flatten();
+                let answer = of_key.copied().find(|(answered, _)| answered.is_same(conflict));
                 if answer.is_none() {
                     open.push(conflict.clone());
                 }
@@ -206,15 +212,17 @@ impl Pair {
         let found = self.theirs.entry(key)?;
         let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
         let store = self.ours.seen_from().store()?;
-        let base = base.map_or(Ok(None), |(scope, at)| store.document_at(scope, key, at))?;
-        if text(&ours) == text(&theirs) || text(&base) == text(&theirs) {
+        let base = base.map_or(Ok(Some(None)), |(scope, at)| store.document_at(scope, key, at))?;
+        // What is not kept is nobody's: taken for an absence, it would be like that of a side which has deleted the key.
+        let is_as_it_was = |side: &Option<Document>| base.as_ref().is_some_and(|base| text(base) == text(side));
+        if text(&ours) == text(&theirs) || is_as_it_was(&theirs) {
             return Ok(false);
         }
-        let resolution = if text(&base) == text(&ours) {
+        let resolution = if is_as_it_was(&ours) {
             Resolution::Theirs
         } else {
-            let conflict =
-                MergeConflict { path: self.path.clone(), key: key.into(), base, ours, theirs: theirs.clone() };
+            let (path, key) = (self.path.clone(), key.into());
+            let conflict = MergeConflict { path, key, base: base.flatten(), ours, theirs: theirs.clone() };
             let Some(resolution) = resolve(&conflict)? else {
                 merged.conflicts.push((conflict.path, conflict.key));
                 return Ok(false);

@@ -5,7 +5,7 @@ use llmspell_state_persistence::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn all(scope: &Scope) -> BTreeMap<String, Value> {
     scope.items("*").unwrap().map(Result::unwrap).map(|(key, entry)| (key, entry.value())).collect()
@@ -199,4 +199,46 @@ fn measured_a_fork_of_a_hundred_thousand_keys() {
         let grown = std::fs::metadata(&path).unwrap().len() - size;
         println!("{len} bytes: {took:?}, {size} bytes before, {grown} more ({} per mille)", grown * 1_000 / size);
     }
+}
+
+#[test]
+fn a_deletion_is_a_conflict_also_where_the_value_before_both_is_not_kept() {
+    let retention = RetentionPolicy { max_versions: 1, ..RetentionPolicy::default() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let ours = state.scope("ours").unwrap();
+    ours.set_many([("deleted there", 1), ("deleted here", 1)]).unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.set("deleted there", 2).unwrap();
+    ours.delete("deleted here").unwrap();
+    theirs.delete("deleted there").unwrap();
+    theirs.set("deleted here", 3).unwrap();
+    state.cleanup().unwrap();
+    let merged = ours.merge_from(&theirs).unwrap();
+    let conflicts: Vec<_> = merged.conflicts.iter().map(|(_, key)| key.as_str()).collect();
+    assert_eq!((merged.keys, conflicts), (0, vec!["deleted here", "deleted there"]));
+    assert_eq!(ours.get("deleted there").unwrap(), Some(json!(2)));
+    assert_eq!(ours.get("deleted here").unwrap(), None);
+}
+
+#[test]
+fn a_deletion_in_a_fork_is_merged_also_long_after_it() {
+    let retention = RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::default() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let ours = state.scope("ours").unwrap();
+    ours.set_many([("deleted", 1), ("changed", 1)]).unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.set("changed", 2).unwrap();
+    theirs.delete("deleted").unwrap();
+    theirs.delete("changed").unwrap();
+    theirs.set("passing", 1).unwrap();
+    theirs.delete("passing").unwrap();
+    // The newest row of all stays.
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+    assert!(theirs.history("passing", None).unwrap().is_empty());
+    is_sound(&state);
+    let merged = ours.merge_from(&theirs).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![(Vec::new(), "changed".to_owned())]));
+    assert_eq!(ours.get("deleted").unwrap(), None);
 }

@@ -2,9 +2,10 @@
 //! still needs.
 
 use super::settings::Settings;
-use super::{Store, codec};
-use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId};
-use crate::{Result, RetentionPolicy, limits};
+use super::snapshot::AsOf;
+use super::{Store, codec, past};
+use crate::engine::{Fork, LogRow, Newest, Outline, Reads, ScopeId};
+use crate::{ErrorKind, Result, RetentionPolicy, limits};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -90,6 +91,15 @@ pub(super) fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i
         }
     }
     Ok(found)
+}
+
+/// Whether a key that is gone from a scope was there, as far as is known, when that was forked: merging tells of it.
+fn is_taken_away(reads: &dyn Reads, scope: ScopeId, key: &str) -> Result<bool> {
+    let Some(Fork { scope, at }) = reads.forked(scope)? else { return Ok(false) };
+    match past::value_at(reads, scope, key, AsOf { seq: at, clock_ms: i64::MIN }) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        found => Ok(found?.is_some()),
+    }
 }
 
 /// Why a key is looked at.
@@ -236,7 +246,8 @@ impl Look<'_> {
         if walk.doomed.is_empty() {
             return Ok(left.into_iter().collect());
         }
-        let kept = if walk.is_gone && pinned.is_empty() { 0 } else { walk.kept.max(1) };
+        let is_gone = walk.is_gone && pinned.is_empty() && !is_taken_away(reads, scope, key)?;
+        let kept = if is_gone { 0 } else { walk.kept.max(1) };
         if kept > 0 {
             walk.doomed.retain(|seq| *seq != newest.seq);
         }

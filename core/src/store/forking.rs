@@ -63,8 +63,10 @@ impl Store {
         Ok(keys)
     }
 
-    /// The value of a key when a row was the newest, whether its time had run out or not; nothing also where it is not kept.
-    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Document>> {
+    /// The value of a key when a row was the newest, whether its time had run out or not, if it had one; nothing where that is not
+    /// kept any more.
+    #[allow(clippy::option_option)] // whether it is kept, and if so, whether it was there
+    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Document>>> {
         let mut found = Ok(None);
         self.engine.snapshot(&mut |reads| {
             found = value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN });
@@ -72,7 +74,7 @@ impl Store {
         })?;
         match found {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            found => Ok(found?.map(|value| value.document)),
+            found => Ok(Some(found?.map(|value| value.document))),
         }
     }
 }

@@ -211,7 +211,8 @@ local function transaction()
   tell(now(), done and ('{"committed":%s}'):format(json(version)) or '"failed"')
 end
 
-local settings = {}
+-- The whole log is looked at afterwards.
+local settings = { retention = { max_versions = State.null, max_age = State.null } }
 for name, value in options:gmatch('"([%w_]+)":("?[%w_]+"?)') do
   if value == "true" or value == "false" then
     settings[name] = value == "true"

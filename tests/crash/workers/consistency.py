@@ -20,6 +20,8 @@ NAMES = ["r0", "r1", "r2", "r3", "c0", "c1"]
 COUNTERS = 4
 KEYS = ["a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3"]
 SUMS = ["n0", "n1"]
+KEEP_ALL = {"max_versions": None, "max_age": None}
+"""The whole log is looked at afterwards."""
 PATTERNS = ["*", "a*", "b*", "?1", "a1", "n*"]
 
 
@@ -183,7 +185,7 @@ class Worker:
 
 def main() -> None:
     stage, path, options, number, seed, calls, journal = sys.argv[1:]
-    with State(path, **json.loads(options)) as state:
+    with State(path, retention=KEEP_ALL, **json.loads(options)) as state:
         worker = Worker(state, int(number), int(seed), Journal(journal))
         call = worker.single if stage == "linear" else worker.transaction
         for _ in range(int(calls)):

@@ -9,6 +9,8 @@ local unpack = table.unpack or unpack
 io.stdout:setvbuf("full")
 --- Changes that a watch takes at a time.
 local FOLLOWED = 40
+--- The whole log is looked at afterwards.
+local KEEP_ALL = { max_versions = State.null, max_age = State.null }
 
 --- One write a line: what was told before the process dies is told whole.
 local function say(line)
@@ -106,7 +108,7 @@ end
 local function main()
   local script = assert(io.open(arg[1]))
   local first = words_of(script:read())
-  path, settings = first[2], {}
+  path, settings = first[2], { retention = KEEP_ALL }
   for index = 3, #first do
     local setting, value = first[index]:match("^([%w_]+)=(.*)$")
     if value == "true" or value == "false" then settings[setting] = value == "true"

@@ -19,6 +19,8 @@ from llmspell_state import Scope, State, Transaction
 
 FOLLOWED = 40
 """Changes that a watch takes at a time."""
+KEEP_ALL = {"max_versions": None, "max_age": None}
+"""The whole log is looked at afterwards."""
 
 
 def say(*words: object) -> None:
@@ -38,7 +40,7 @@ class Worker:
         self.open()
 
     def open(self) -> None:
-        self.state = State(self.path, **self.settings)
+        self.state = State(self.path, retention=KEEP_ALL, **self.settings)
         self.shared = self.state.scope("shared")
 
     def set(self, own: Scope, key: str, tag: str, size: str) -> object:

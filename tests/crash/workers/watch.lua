@@ -3,6 +3,8 @@
 local State = require "llmspell_state"
 
 local END = -1
+--- The whole log is looked at afterwards.
+local KEEP_ALL = { max_versions = State.null, max_age = State.null }
 local _, path, journal_path, inner, pattern, since, name, save_every = (table.unpack or unpack)(arg)
 
 local function given(word) return word ~= "-" and word or nil end
@@ -22,7 +24,7 @@ local function text(value)
   return type(value) == "number" and ("%.0f"):format(value) or '"' .. value .. '"'
 end
 
-local state = State.open(path)
+local state = State.open(path, { retention = KEEP_ALL })
 local scope = given(inner) and state:scope(inner) or state
 local watch = scope:watch { pattern = pattern, since = tonumber(given(since)), name = given(name) }
 save_every = tonumber(save_every)

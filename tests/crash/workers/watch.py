@@ -13,6 +13,8 @@ from typing import Any
 from llmspell_state import MISSING, State
 
 END = -1
+KEEP_ALL = {"max_versions": None, "max_age": None}
+"""The whole log is looked at afterwards."""
 
 
 def text(value: Any) -> str:
@@ -27,7 +29,7 @@ def main() -> None:
         # One write a line, before the next change is asked for: what was told before the process dies is told whole.
         os.write(journal, (" ".join(map(str, words)) + "\n").encode())
 
-    with State(path) as state:
+    with State(path, retention=KEEP_ALL) as state:
         scope = state if inner == "-" else state.scope(inner)
         since_version, own_name = None if since == "-" else int(since), None if name == "-" else name
         with scope.watch(pattern, since_version, own_name) as watch:

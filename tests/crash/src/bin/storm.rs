@@ -3,7 +3,9 @@
 //! works with one thread for each slot.
 
 use llmspell_state_persistence::harness::{self, Event};
-use llmspell_state_persistence::{Document, Error, Number, Result, Scope, State, StateConfig, WatchOptions};
+use llmspell_state_persistence::{
+    Document, Error, Number, Result, RetentionPolicy, Scope, State, StateConfig, WatchOptions,
+};
 use serde_json::{Map, Value, json};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -280,7 +282,9 @@ fn work(script: &str) -> Result<()> {
         }
     }
     settings.insert("persistence_path".into(), path.into());
-    let mut worker = Worker::open(StateConfig::from_options(settings)?, Posts::new(most))?;
+    // The whole log is looked at afterwards.
+    let config = StateConfig { retention: RetentionPolicy::keep_all(), ..StateConfig::from_options(settings)? };
+    let mut worker = Worker::open(config, Posts::new(most))?;
     say("o");
     let mut slots: Vec<&str> = operations.iter().map(|(slot, ..)| *slot).collect();
     slots.sort_unstable();

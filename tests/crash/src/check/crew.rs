@@ -3,7 +3,7 @@
 use super::journal::{self, Call, Journal, Record};
 use super::log::Log;
 use crate::{Context, Failure};
-use llmspell_state_persistence::{Error, State, StateConfig, SyncMode};
+use llmspell_state_persistence::{Error, RetentionPolicy, State, StateConfig, SyncMode};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -139,7 +139,7 @@ impl Round {
         let path = dir.join("store.db");
         let mut options = self.options();
         options.insert("persistence_path".into(), json!(path));
-        let state = State::with_config(StateConfig::from_options(options)?)?;
+        let state = open(options)?;
         prepare(&state)?;
         let mut random = context.random(part);
         let seed = random.u64(..);
@@ -171,6 +171,11 @@ impl Round {
         std::fs::remove_dir_all(&dir)?;
         Ok((log, calls))
     }
+}
+
+/// Opens a store whose whole log is looked at afterwards.
+fn open(options: serde_json::Map<String, serde_json::Value>) -> Result<State, Error> {
+    State::with_config(StateConfig { retention: RetentionPolicy::keep_all(), ..StateConfig::from_options(options)? })
 }
 
 /// The processes of a round.
@@ -277,7 +282,7 @@ pub fn process<T: Call>(arguments: &[String], work: Work<T>) -> Result<(), Failu
     let mut options: serde_json::Map<String, serde_json::Value> = serde_json::from_str(options)?;
     options.insert("persistence_path".into(), json!(path));
     let mut journal = Journal::create(Path::new(journal))?;
-    let state = State::with_config(StateConfig::from_options(options)?)?;
+    let state = open(options)?;
     work(&state, &mut Worker::new(id.parse()?, seed.parse()?, calls.parse()?, true), &mut journal)?;
     state.close()?;
     journal.flush()

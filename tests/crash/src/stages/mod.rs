@@ -5,6 +5,7 @@ pub mod ext4;
 mod faults;
 mod full;
 mod hosts;
+pub mod keep;
 pub mod linear;
 mod power;
 mod processes;
@@ -23,6 +24,7 @@ pub const ALL: &[Stage] = &[
     hosts::LUA,
     storm::KILLS,
     damage::DAMAGE,
+    keep::KEEP,
     processes::PROCESSES,
     removal::REMOVAL,
     power::POWER,

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use fastrand::Rng;
-use llmspell_state_persistence::{State, StateConfig, WatchOptions};
+use llmspell_state_persistence::{RetentionPolicy, State, StateConfig, WatchOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,6 +97,7 @@ fn base(dir: &Path, shape: &Shape, random: &mut Rng) -> Result<Base, Failure> {
     let config = StateConfig {
         exclusive: shape.left == Left::Journal,
         enable_wal: shape.left != Left::Journal,
+        retention: RetentionPolicy::keep_all(),
         ..StateConfig::at(made.join("store.db"))
     };
     let mut state = State::with_config(config.clone())?;

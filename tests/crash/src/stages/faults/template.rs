@@ -4,7 +4,7 @@ use super::content::Content;
 use super::operations::{Past, fill};
 use crate::Failure;
 use crate::vfs::fault::{Disk, Fault, Kind, Times};
-use llmspell_state_persistence::{State, StateConfig, SyncMode};
+use llmspell_state_persistence::{RetentionPolicy, State, StateConfig, SyncMode};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -38,6 +38,8 @@ impl Setting {
             enable_compression: false,
             cache_size_mb: 1,
             busy_timeout_ms: 10,
+            // Trimming is an operation of its own.
+            retention: RetentionPolicy::keep_all(),
             ..StateConfig::at(dir.join(NAME))
         }
     }

@@ -9,7 +9,7 @@ use self::ledger::{Ledger, Run, compare_entries};
 use crate::{Context, Failure, Outcome, Stage, hold};
 use fastrand::Rng;
 use llmspell_state_persistence::harness::POINTS;
-use llmspell_state_persistence::{State, StateConfig};
+use llmspell_state_persistence::{RetentionPolicy, State, StateConfig};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -296,6 +296,7 @@ pub(crate) fn look(store: &Path, ledger: &mut Ledger, runs: &mut [Run], random: 
     let config = StateConfig {
         cache_size_mb: if random.bool() { 0 } else { 64 },
         exclusive: random.u32(0..6) == 0,
+        retention: RetentionPolicy::keep_all(),
         ..StateConfig::at(store)
     };
     let open = |config: &StateConfig| {

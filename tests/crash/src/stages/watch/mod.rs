@@ -105,7 +105,7 @@ fn one(context: &Context, dir: &Path, part: u64, outcome: &mut Outcome) -> Resul
         Size::Middle => Extent { commits: 100_000, writers_killed: 12, restarts: random.u64(3..8) },
     };
     let store = dir.join("store.db");
-    let state = State::with_config(StateConfig { enable_compression: false, ..StateConfig::at(&store) })?;
+    let state = State::with_config(StateConfig { enable_compression: false, ..work::keeping(&store) })?;
     for number in 0..i64::try_from(BEFORE)? {
         state.set(&format!("a{number}"), number)?;
     }

@@ -7,11 +7,14 @@
 
 use crate::Failure;
 use llmspell_state_persistence::harness::{self, Event};
-use llmspell_state_persistence::{Call, Change, Document, Error, Scope, State, StateConfig, Watch, WatchOptions};
+use llmspell_state_persistence::{
+    Call, Change, Document, Error, RetentionPolicy, Scope, State, StateConfig, Watch, WatchOptions,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -20,13 +23,18 @@ use std::time::Duration;
 /// The value that ends the story.
 pub(super) const END: i64 = -1;
 
+/// Settings of a store whose whole log is looked at afterwards.
+pub(super) fn keeping(store: impl Into<PathBuf>) -> StateConfig {
+    StateConfig { retention: RetentionPolicy::keep_all(), ..StateConfig::at(store) }
+}
+
 /// A worker process.
 pub fn process(arguments: &[String]) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["write", store, number, seed, until] => Writer::open(store, number, seed)?.write(until.parse()?),
         ["tell", store, journal, scope, pattern, since, name, save_every, ref extra @ ..] => {
-            let state = State::open(store)?;
+            let state = State::with_config(keeping(store))?;
             let scope = if scope == "-" { (*state).clone() } else { state.scope(scope)? };
             let options = WatchOptions {
                 pattern: Some(pattern.into()),
@@ -146,7 +154,7 @@ impl Writer {
             actor: Some(format!("w{number}")),
             enable_compression: false,
             cache_size_mb: 1,
-            ..StateConfig::at(store)
+            ..keeping(store)
         };
         let state = State::with_config(config.clone())?;
         let inner = state.scope("in")?;
