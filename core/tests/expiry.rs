@@ -273,3 +273,22 @@ fn a_key_expires_while_the_store_is_closed_but_not_before() {
         state.history("soon", Some(1)).unwrap()[0].operation == Operation::Expire
     });
 }
+
+#[test]
+fn what_a_transaction_has_set_anew_keeps_nothing_of_the_old_time_when_it_updates_it() {
+    let state = State::in_memory().unwrap();
+    for is_deleted in [false, true] {
+        state.set_with("k", 1, Duration::from_secs(100)).unwrap();
+        state
+            .transact(|tx| {
+                if is_deleted {
+                    tx.delete("k")?;
+                } else {
+                    tx.set("k", 1)?;
+                }
+                tx.increment("k", 1)
+            })
+            .unwrap();
+        assert_eq!(state.entry("k").unwrap().unwrap().expires_ms(), None, "{is_deleted}");
+    }
+}
