@@ -1,7 +1,7 @@
 //! How much of the past is kept.
 
 use llmspell_state_persistence::{
-    ErrorKind, Operation, RetentionPolicy, State, StateConfig, SyncMode, Usage, WatchOptions,
+    ErrorKind, Operation, RetentionPolicy, Scope, State, StateConfig, SyncMode, Usage, WatchOptions,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn keep(max_versions: usize) -> RetentionPolicy {
 
 /// Its directory goes with it.
 struct Place {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     config: StateConfig,
 }
 
@@ -20,7 +20,7 @@ fn place(retention: RetentionPolicy) -> Place {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
     let config = StateConfig { retention, sync_mode: SyncMode::Normal, ..StateConfig::at(path) };
-    Place { _directory: directory, config }
+    Place { directory, config }
 }
 
 impl Place {
@@ -220,5 +220,37 @@ fn a_policy_that_cannot_be_kept_is_refused() {
     for bad in [json!({ "max_version": 5 }), json!(5), json!({ "max_age": -1 })] {
         let options = json!({ "retention": bad });
         assert!(StateConfig::from_options(options.as_object().unwrap().clone()).is_err());
+    }
+}
+
+/// Keeps nothing of what is not the present any more.
+fn forget() -> RetentionPolicy {
+    RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() }
+}
+
+/// Deletes a key of a scope of which nothing is known afterwards.
+fn delete_for_good(state: &State, scope: &Scope, key: &str) {
+    scope.delete(key).unwrap();
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+    assert_eq!(scope.history(key, None).unwrap().len(), 0);
+}
+
+#[test]
+fn a_transaction_that_read_what_is_not_known_any_more_conflicts() {
+    let place = place(forget());
+    let state = place.open();
+    for listed in [false, true] {
+        state.set("gone", 1).unwrap();
+        let tx = state.transaction().unwrap();
+        if listed {
+            assert_eq!(tx.count("gone*").unwrap(), 1);
+        } else {
+            assert_eq!(tx.get("gone").unwrap(), Some(json!(1)));
+        }
+        tx.set("mine", 1).unwrap();
+        delete_for_good(&state, &state, "gone");
+        assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict, "{listed}");
     }
 }
