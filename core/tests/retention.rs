@@ -4,7 +4,9 @@ use llmspell_state_persistence::{
     ErrorKind, Operation, RetentionPolicy, Scope, State, StateConfig, SyncMode, Usage, WatchOptions,
 };
 use serde_json::json;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn keep(max_versions: usize) -> RetentionPolicy {
     RetentionPolicy { max_versions, ..RetentionPolicy::keep_all() }
@@ -253,4 +255,38 @@ fn a_transaction_that_read_what_is_not_known_any_more_conflicts() {
         delete_for_good(&state, &state, "gone");
         assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict, "{listed}");
     }
+}
+
+fn wait_for(file: &Path) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", file.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_process_learns_of_a_deletion_that_is_not_known_any_more() {
+    const NAME: &str = "a_process_learns_of_a_deletion_that_is_not_known_any_more";
+    if let Some(directory) = std::env::var_os("RETENTION_DIRECTORY").map(PathBuf::from) {
+        let state = State::open(directory.join("s.db")).unwrap();
+        state.set("gone", 1).unwrap();
+        assert_eq!(state.get("gone").unwrap(), Some(json!(1)));
+        std::fs::write(directory.join("read"), "").unwrap();
+        wait_for(&directory.join("deleted"));
+        assert_eq!(state.get("gone").unwrap(), None);
+        return;
+    }
+    let place = place(forget());
+    let directory = place.directory.path();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact"])
+        .env("RETENTION_DIRECTORY", directory)
+        .spawn()
+        .unwrap();
+    wait_for(&directory.join("read"));
+    let state = place.open();
+    delete_for_good(&state, &state, "gone");
+    std::fs::write(directory.join("deleted"), "").unwrap();
+    assert!(child.wait().unwrap().success());
 }
