@@ -257,6 +257,28 @@ fn a_transaction_that_read_what_is_not_known_any_more_conflicts() {
     }
 }
 
+#[test]
+fn an_earlier_life_of_a_key_is_not_taken_for_its_absence() {
+    let place = place(forget());
+    let state = place.open();
+    let scope = state.scope("a").unwrap();
+    let then = scope.set("k", 1).unwrap();
+    delete_for_good(&state, &scope, "k");
+    let fork = state.fork("a", "b").unwrap();
+    scope.set("k", 2).unwrap();
+    for scope in [&scope, &fork] {
+        let view = scope.at(then).unwrap();
+        assert_eq!(view.get("k").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(view.count("*").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(scope.revert("k", then).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(scope.revert_to(then, "*").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(scope.get("k").unwrap(), Some(json!(2)));
+    // Who has seen the deletion goes on from there.
+    let watch = scope.watch(WatchOptions { since: Some(then + 1), ..WatchOptions::default() }).unwrap();
+    assert_eq!(watch.next().unwrap().unwrap().value.unwrap().to_value(), json!(2));
+}
+
 fn wait_for(file: &Path) {
     let start = Instant::now();
     while !file.exists() {
