@@ -211,7 +211,16 @@ fn undo_beyond_what_is_kept_is_refused_and_nothing_changes() {
 
 #[test]
 fn a_policy_that_cannot_be_kept_is_refused() {
-    for bad in [keep(0), RetentionPolicy { cleanup_interval: Duration::ZERO, ..keep(1) }] {
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    let state = State::in_memory().unwrap();
+    state.set_retention(Some(&RetentionPolicy { max_age: Some(century), ..keep(1) })).unwrap();
+    assert_eq!(state.retention().unwrap().max_age, Some(century));
+    for bad in [
+        keep(0),
+        RetentionPolicy { cleanup_interval: Duration::ZERO, ..keep(1) },
+        RetentionPolicy { cleanup_interval: Duration::MAX, ..keep(1) },
+        RetentionPolicy { max_age: Some(Duration::MAX), ..keep(1) },
+    ] {
         let config = StateConfig { retention: bad.clone(), ..StateConfig::default() };
         assert_eq!(State::with_config(config).unwrap_err().kind(), ErrorKind::Invalid);
         assert_eq!(State::in_memory().unwrap().set_retention(Some(&bad)).unwrap_err().kind(), ErrorKind::Invalid);
