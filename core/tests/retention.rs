@@ -288,6 +288,28 @@ fn an_earlier_life_of_a_key_is_not_taken_for_its_absence() {
     assert_eq!(watch.next().unwrap().unwrap().value.unwrap().to_value(), json!(2));
 }
 
+#[test]
+fn what_others_differ_from_goes_with_them_whatever_happens_in_between() {
+    let state = State::with_config(StateConfig { retention: keep(2), ..StateConfig::default() }).unwrap();
+    let mut text: String = (0..50_000).map(|_| fastrand::alphanumeric()).collect();
+    for _ in 0..1_100 {
+        text.extend((0..20).map(|_| fastrand::alphanumeric()));
+        state.set("k", text.clone()).unwrap();
+    }
+    std::thread::scope(|threads| {
+        let cleanup = threads.spawn(|| state.cleanup().unwrap());
+        while state.usage().unwrap().changes == 1_100 {}
+        state.set("k", 1).unwrap();
+        is_sound(&state);
+        cleanup.join().unwrap();
+    });
+    state.history("k", Some(2_000)).unwrap();
+    is_sound(&state);
+    state.cleanup().unwrap();
+    assert_eq!(state.history("k", Some(2_000)).unwrap().len(), 2);
+    is_sound(&state);
+}
+
 fn wait_for(file: &Path) {
     let start = Instant::now();
     while !file.exists() {

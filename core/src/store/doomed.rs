@@ -22,6 +22,8 @@ pub(super) struct Doomed {
     /// The oldest row that stays; when none does, the newest.
     pub(super) successor: i64,
     pub(super) rows: Vec<i64>,
+    /// The newest row that differs from one of those, for each from which others differ.
+    pub(super) differ: HashMap<i64, i64>,
     /// Rows that are left; nothing while more of them are still to go.
     pub(super) kept: Option<i64>,
     /// Whether the key will not be known any more.
@@ -31,19 +33,27 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
-    /// In parts of so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
+    /// In parts of about so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
+    /// A row goes with the last of those that differ from it.
     pub(super) fn split(mut self, most: usize) -> Vec<Self> {
-        self.rows.sort_unstable();
-        let count = self.rows.len().div_ceil(most);
-        let parts = self.rows.chunks(most).enumerate();
-        parts
-            .map(|(n, rows)| Self {
-                key: self.key.clone(),
-                rows: rows.to_vec(),
-                kept: self.kept.filter(|_| n + 1 == count),
-                ..self
-            })
-            .collect()
+        let last = |seq: &i64| self.differ.get(seq).copied().unwrap_or(*seq);
+        self.rows.sort_unstable_by_key(last);
+        let mut parts: Vec<Vec<i64>> = Vec::new();
+        for rows in self.rows.chunk_by(|one, other| last(one) == last(other)) {
+            match parts.last_mut().filter(|part| part.len() < most) {
+                Some(part) => part.extend(rows),
+                None => parts.push(rows.to_vec()),
+            }
+        }
+        let count = parts.len();
+        let part = |(n, rows)| Self {
+            key: self.key.clone(),
+            rows,
+            differ: HashMap::new(),
+            kept: self.kept.filter(|_| n + 1 == count),
+            ..self
+        };
+        parts.into_iter().enumerate().map(part).collect()
     }
 }
 
@@ -220,7 +230,7 @@ impl Look<'_> {
         let mut pinned = walk.bases;
         bounds.pin(reads, key, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
-        walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
+        walk.doomed.extend(walk.left_bases.keys().filter(|base| !walk.seen.contains(base)));
         walk.doomed.retain(|seq| !pinned.contains(seq));
         let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
         if walk.doomed.is_empty() {
@@ -237,6 +247,7 @@ impl Look<'_> {
             forks: bounds.forks.len(),
             successor: walk.successor.map_or(newest.seq, |(seq, _)| seq),
             rows: walk.doomed,
+            differ: walk.left_bases,
             kept: Some(kept),
             is_gone: kept == 0,
             ignores_watches: bounds.policy.trim_watched,
@@ -268,6 +279,7 @@ impl Look<'_> {
             forks: bounds.forks.len(),
             successor: row.seq,
             rows,
+            differ: HashMap::new(),
             kept: None,
             is_gone: false,
             ignores_watches: true,
@@ -313,8 +325,8 @@ struct Walk {
     seen: HashSet<i64>,
     /// What the rows that stay are stored as differences from.
     bases: HashSet<i64>,
-    /// And those that go.
-    left_bases: HashSet<i64>,
+    /// And those that go, each with the newest that differs from it.
+    left_bases: HashMap<i64, i64>,
     /// What a fork has started from, if that goes.
     inherited: Option<Inherited>,
     /// Nothing stays.
@@ -366,7 +378,9 @@ impl Walk {
         let base = codec::base_of(row);
         if goes {
             self.doomed.push(row.seq);
-            self.left_bases.extend(base);
+            if let Some(base) = base {
+                self.left_bases.entry(base).or_insert(row.seq);
+            }
         } else {
             self.kept += 1;
             self.successor = Some((row.seq, row.time_ms));
