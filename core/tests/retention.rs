@@ -343,3 +343,23 @@ fn a_process_learns_of_a_deletion_that_is_not_known_any_more() {
     std::fs::write(directory.join("deleted"), "").unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn how_far_the_log_was_looked_at_counts_for_the_next_opening() {
+    let place = place(keep(1));
+    let mut notes = std::collections::HashSet::new();
+    for n in 0..12 {
+        let state = place.open();
+        for scope in 0..4 {
+            state.scope(&format!("s{scope}")).unwrap().set_retention(Some(&keep(2 + scope))).unwrap();
+        }
+        state.set("k", n).unwrap();
+        state.set("k", n + 1).unwrap();
+        state.cleanup().unwrap();
+        state.close().unwrap();
+        let file = rusqlite::Connection::open(place.config.persistence_path.as_ref().unwrap()).unwrap();
+        let note: String = file.query_row("SELECT value FROM store WHERE name = 'trim'", [], |row| row.get(0)).unwrap();
+        notes.insert(serde_json::from_str::<serde_json::Value>(&note).unwrap()["policies"].to_string());
+    }
+    assert_eq!(notes.len(), 1);
+}

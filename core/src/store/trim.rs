@@ -50,7 +50,9 @@ impl Store {
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
             ages = policies.clone().filter_map(|policy| policy.max_age).collect();
-            let policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
+            let mut policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
+            // In the same order in every process.
+            policies.sort_unstable();
             let policies = xxh3_64(policies.concat().as_bytes());
             let noted: Reached =
                 reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
