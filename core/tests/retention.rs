@@ -310,6 +310,23 @@ fn what_others_differ_from_goes_with_them_whatever_happens_in_between() {
     is_sound(&state);
 }
 
+#[test]
+fn closing_does_not_wait_for_all_that_is_to_be_trimmed() {
+    let mut place = place(RetentionPolicy::keep_all());
+    let state = place.open();
+    for n in 0..300 {
+        state.set_many((0..1_000).map(|k| (format!("k{k}"), n))).unwrap();
+    }
+    state.close().unwrap();
+    place.config.retention = RetentionPolicy { cleanup_interval: Duration::from_millis(100), ..keep(1) };
+    let state = place.open();
+    state.set("x", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(800));
+    let start = Instant::now();
+    state.close().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
 fn wait_for(file: &Path) {
     let start = Instant::now();
     while !file.exists() {

@@ -3,7 +3,7 @@
 
 use super::request::{Applied, Change, Request};
 use super::{Store, lane};
-use crate::{Result, harness, limits};
+use crate::{Error, Result, harness, limits};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -86,6 +86,11 @@ impl Sweeper {
         }
     }
 
+    /// Refuses to go on when the thread is to end.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.lock().stopped { Err(Error::closed("the store")) } else { Ok(()) }
+    }
+
     /// Waits for something to do; nothing when the store is closed.
     fn wait(&self, store: &Store, at_least: Duration) -> Option<Task> {
         let start = Instant::now();
@@ -144,6 +149,7 @@ impl Store {
         let mut count = 0;
         let mut next_ms = None;
         loop {
+            self.sweeper.check()?;
             self.engine.read(&mut |reads| {
                 next_ms = reads.next_expiry()?;
                 Ok(())

@@ -85,6 +85,7 @@ impl Store {
     fn trim_with(&self, mut plan: impl FnMut(&dyn Reads, &Settings) -> Result<(Vec<Doomed>, bool)>) -> Result<u64> {
         let mut count = 0;
         loop {
+            self.sweeper.check()?;
             let (mut doomed, mut more) = (Vec::new(), false);
             self.with_settings(|reads, settings| {
                 (doomed, more) = plan(reads, settings)?;
@@ -96,6 +97,7 @@ impl Store {
                 if rows + part.rows.len() > limits::TRIM_ROWS {
                     count += self.submit_trim(Trim { keys: std::mem::take(&mut keys), reached: None })?;
                     rows = 0;
+                    self.sweeper.check()?;
                     std::thread::sleep(BREATH);
                 }
                 rows += part.rows.len();
