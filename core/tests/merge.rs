@@ -5,7 +5,7 @@ use llmspell_state_persistence::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn all(scope: &Scope) -> BTreeMap<String, Value> {
     scope.items("*").unwrap().map(Result::unwrap).map(|(key, entry)| (key, entry.value())).collect()
@@ -199,4 +199,36 @@ fn a_fork_of_many_keys_is_quick_and_small() {
         let grown = std::fs::metadata(&path).unwrap().len() - size;
         println!("{len} bytes: {took:?}, {size} bytes before, {grown} more ({} per mille)", grown * 1_000 / size);
     }
+}
+
+fn keeping(retention: RetentionPolicy) -> State {
+    State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap()
+}
+
+/// Keeps nothing of what is not the present any more.
+fn forget() -> RetentionPolicy {
+    RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() }
+}
+
+fn clean_up(state: &State) {
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+}
+
+#[test]
+fn a_named_watch_of_a_fork_is_told_what_the_first_change_there_replaced() {
+    let state = keeping(RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() });
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    let watch = trial.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    trial.set("k1", "theirs").unwrap();
+    agent.set("k1", "ours").unwrap();
+    agent.set("k1", "ours again").unwrap();
+    clean_up(&state);
+    assert_eq!(watch.next().unwrap().unwrap().old.unwrap().to_value(), json!(1));
+    watch.save().unwrap();
+    is_sound(&state);
+    clean_up(&state);
+    is_sound(&state);
 }

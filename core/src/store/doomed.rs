@@ -75,8 +75,8 @@ pub(super) struct Bounds {
     policy: RetentionPolicy,
     /// Its named watches have told of everything up to here.
     watched: i64,
-    /// All that were forked from it, or from those, with the rows at which they were.
-    forks: Vec<(ScopeId, i64)>,
+    /// All that were forked from it, or from those, with the rows at which they were, and up to where their named watches have told.
+    forks: Vec<(ScopeId, i64, i64)>,
 }
 
 pub(super) fn millis(time: Duration) -> i64 {
@@ -201,7 +201,9 @@ impl Look<'_> {
         let set = settings.retention(reads, scope)?;
         let policy = set.unwrap_or_else(|| self.store.config.retention.clone());
         let watched = if policy.trim_watched { i64::MAX } else { watched(reads, scope)? };
-        let bounds = Arc::new(Bounds { policy, watched, forks: forks(reads, scope)? });
+        let with_watches = |(fork, at)| Ok((fork, at, self::watched(reads, fork)?));
+        let forks = forks(reads, scope)?.into_iter().map(with_watches).collect::<Result<_>>()?;
+        let bounds = Arc::new(Bounds { policy, watched, forks });
         self.scopes.insert(scope, Arc::clone(&bounds));
         Ok(bounds)
     }
@@ -288,12 +290,22 @@ impl Look<'_> {
 }
 
 impl Bounds {
-    /// Adds the rows that keys of forks have started from and still are.
+    /// Adds the rows that keys of forks have started from and still are, or that named watches of forks have still to tell of.
     fn pin(&self, reads: &dyn Reads, key: &str, pinned: &mut HashSet<i64>) -> Result<()> {
-        for (fork, at) in &self.forks {
-            if let Some(newest) = reads.newest(*fork, key)?.filter(|newest| newest.seq <= *at) {
-                pinned.insert(newest.seq);
-                reads.row(newest.seq, &mut |row| {
+        for (fork, at, watched) in &self.forks {
+            let mut seq = reads.newest(*fork, key)?.map_or(0, |newest| newest.seq);
+            // The first change in the fork tells what it has replaced.
+            while seq > *at && seq > *watched {
+                let mut prev = 0;
+                reads.row(seq, &mut |row| {
+                    prev = row.prev;
+                    Ok(())
+                })?;
+                seq = prev;
+            }
+            if (1..=*at).contains(&seq) {
+                pinned.insert(seq);
+                reads.row(seq, &mut |row| {
                     pinned.extend(codec::base_of(row));
                     Ok(())
                 })?;
