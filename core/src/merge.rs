@@ -1,6 +1,6 @@
 //! Forks of scopes, for those who try something, and merging back what has come of it.
 
-use crate::engine::ScopeId;
+use crate::engine::Fork;
 use crate::key::ScopeName;
 use crate::retry::Retry;
 use crate::store::request::Life;
@@ -71,7 +71,7 @@ struct Pair {
     ours: Transaction,
     theirs: Transaction,
     /// When they parted; nothing where only the fork has it.
-    parted: Option<i64>,
+    parted: Option<Fork>,
     path: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ impl Scope {
             );
         }
         let store = self.store()?;
-        let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id()).map(|from| from.at);
+        let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id());
         if parted.is_none() {
             return Err(Error::invalid("the scope to merge is no fork of this one").into());
         }
@@ -179,13 +179,17 @@ impl Scope {
             for name in theirs.scopes()? {
                 let (ours, theirs) = (pair.ours.scope(&name)?, pair.theirs.scope(&name)?);
                 let from = store.forked(theirs.seen_from().id())?;
-                let parted = from.filter(|from| from.scope == ours.seen_from().id()).map(|from| from.at);
+                let parted = from.filter(|from| from.scope == ours.seen_from().id());
                 let path = pair.path.iter().cloned().chain([name]).collect();
                 open.push(Pair { ours, theirs, parted, path });
             }
-            let base = pair.parted.map(|at| (pair.ours.seen_from().id(), at));
-            for key in store.changed_in(theirs.id(), pair.parted.unwrap_or(0), transaction.snapshot()?)? {
-                merged.keys += u64::from(pair.merge(&key, base, merged, resolve)?);
+            let keys = match pair.parted {
+                Some(fork) => store.changed_in(theirs.id(), fork, transaction.snapshot()?)?,
+                // It may have started from another scope of the fork.
+                None => pair.theirs.keys("*")?.map(|key| key.map(Into::into)).collect::<Result<_>>()?,
+            };
+            for key in keys {
+                merged.keys += u64::from(pair.merge(&key, merged, resolve)?);
             }
         }
         Ok(())
@@ -197,7 +201,6 @@ impl Pair {
     fn merge<E: From<Error>>(
         &self,
         key: &str,
-        base: Option<(ScopeId, i64)>,
         merged: &mut Merged,
         resolve: &mut impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
     ) -> Result<bool, E> {
@@ -206,15 +209,21 @@ impl Pair {
         let found = self.theirs.entry(key)?;
         let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
         let store = self.ours.seen_from().store()?;
-        let base = base.map_or(Ok(None), |(scope, at)| store.document_at(scope, key, at))?;
-        if text(&ours) == text(&theirs) || text(&base) == text(&theirs) {
+        let mut base = Some(None);
+        if let Some(fork) = self.parted {
+            // What one of the two has forgotten, the other may still know.
+            base = store.document_at(self.theirs.seen_from().id(), key, fork.at)?;
+            base = base.map_or_else(|| store.document_at(fork.scope, key, fork.at), |known| Ok(Some(known)))?;
+        }
+        let is_as_it_was = |side| base.as_ref().is_some_and(|base| text(base) == text(side));
+        if text(&ours) == text(&theirs) || is_as_it_was(&theirs) {
             return Ok(false);
         }
-        let resolution = if text(&base) == text(&ours) {
+        let resolution = if is_as_it_was(&ours) {
             Resolution::Theirs
         } else {
-            let conflict =
-                MergeConflict { path: self.path.clone(), key: key.into(), base, ours, theirs: theirs.clone() };
+            let (path, base) = (self.path.clone(), base.flatten());
+            let conflict = MergeConflict { path, key: key.into(), base, ours, theirs: theirs.clone() };
             let Some(resolution) = resolve(&conflict)? else {
                 merged.conflicts.push((conflict.path, conflict.key));
                 return Ok(false);

@@ -217,6 +217,55 @@ fn clean_up(state: &State) {
 }
 
 #[test]
+fn what_is_not_known_to_be_unchanged_is_a_conflict() {
+    let state = keeping(RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() });
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.delete("k1").unwrap();
+    agent.set("k1", "ours").unwrap();
+    agent.set("k1", "ours again").unwrap();
+    clean_up(&state);
+    assert_eq!(agent.merge_from(&trial).unwrap().conflicts, [(vec![], "k1".to_owned())]);
+
+    let state = keeping(forget());
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.set("k1", "theirs").unwrap();
+    trial.set("new", 1).unwrap();
+    agent.delete("k1").unwrap();
+    clean_up(&state);
+    assert_eq!(agent.history("k1", None).unwrap().len(), 0);
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![(vec![], "k1".to_owned())]));
+    assert_eq!(agent.get("new").unwrap(), Some(json!(1)));
+}
+
+#[test]
+fn a_deletion_is_merged_although_the_fork_does_not_know_of_it_any_more() {
+    let state = keeping(forget());
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.delete("k1").unwrap();
+    agent.set("ours", 1).unwrap();
+    clean_up(&state);
+    assert_eq!(trial.history("k1", None).unwrap().len(), 0);
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts.len()), (1, 0));
+    assert_eq!(agent.get("k1").unwrap(), None);
+    assert_eq!(agent.get("ours").unwrap(), Some(json!(1)));
+}
+
+#[test]
+fn a_scope_that_was_forked_inside_the_fork_is_merged_with_all_its_keys() {
+    let state = State::in_memory().unwrap();
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.fork("inner", "again").unwrap().set("own", 1).unwrap();
+    assert_eq!(agent.merge_from(&trial).unwrap().keys, 2);
+    assert_eq!(all(&agent.scope("again").unwrap()), all(&trial.scope("again").unwrap()));
+}
+
+#[test]
 fn a_named_watch_of_a_fork_is_told_what_the_first_change_there_replaced() {
     let state = keeping(RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() });
     let agent = filled(&state);
