@@ -327,6 +327,20 @@ fn closing_does_not_wait_for_all_that_is_to_be_trimmed() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
+#[test]
+fn a_named_watch_that_nobody_reads_makes_trimming_no_burden() {
+    let state = State::with_config(StateConfig { retention: keep(5), ..StateConfig::default() }).unwrap();
+    let _watch = state.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    let start = Instant::now();
+    for n in 0..120_000 {
+        state.set(&format!("k{}", n % 3), n).unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(state.forget_watch("w").unwrap());
+    state.cleanup().unwrap();
+    assert_eq!(state.usage().unwrap().changes, 15);
+}
+
 fn wait_for(file: &Path) {
     let start = Instant::now();
     while !file.exists() {

@@ -67,6 +67,8 @@ pub(super) struct Look<'s> {
     pub(super) exact: bool,
     /// Oldest row of which a named watch has not told yet, among those that were passed over.
     pub(super) held: Option<i64>,
+    /// Keys of which nothing more may go before those watches have moved.
+    pub(super) idle: HashSet<(ScopeId, Box<str>)>,
     pub(super) scopes: HashMap<ScopeId, Arc<Bounds>>,
 }
 
@@ -220,10 +222,16 @@ impl Look<'_> {
         let Some(newest) = reads.newest(scope, key)? else { return Ok(Vec::new()) };
         let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
         let oldest_ms = bounds.policy.max_age.map_or(i64::MIN, |age| self.now_ms.saturating_sub(millis(age)));
+        let place = (scope, Box::from(key));
+        if self.idle.contains(&place) {
+            return Ok(Vec::new());
+        }
         let mut walk = Walk { scope, most, oldest_ms, cut, ..Walk::default() };
+        let mut is_held = false;
         walk.run(reads, newest, |row, successor| {
             // Those who come to know of a change are told what it replaced.
             if successor.0 > bounds.watched {
+                is_held = true;
                 self.held = Some(self.held.map_or(row.seq, |held| held.min(row.seq)));
                 return false;
             }
@@ -236,6 +244,9 @@ impl Look<'_> {
         walk.doomed.retain(|seq| !pinned.contains(seq));
         let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
         if walk.doomed.is_empty() {
+            if is_held {
+                self.idle.insert(place);
+            }
             return Ok(left.into_iter().collect());
         }
         let kept = if walk.is_gone && pinned.is_empty() { 0 } else { walk.kept.max(1) };

@@ -2,6 +2,7 @@
 //! it, and trims the past. Reads do not depend on it.
 
 use super::request::{Applied, Change, Request};
+use super::trim::Held;
 use super::{Store, lane};
 use crate::{Error, Result, harness, limits};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ pub(crate) struct Sweeper {
     moved: Condvar,
     /// Changes that this process has made since the past was last trimmed.
     changes: AtomicUsize,
+    held: Mutex<Option<Held>>,
 }
 
 /// What the sweeper has to do.
@@ -45,6 +47,11 @@ struct Inner {
 impl Sweeper {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What trimming has passed over.
+    pub(super) fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says when a key expires. `store` is that of the sweeper.
