@@ -3,6 +3,7 @@
 use crate::engine::Fork;
 use crate::key::ScopeName;
 use crate::retry::Retry;
+use crate::store::past::Value;
 use crate::store::request::Life;
 use crate::{Document, Entry, Error, Result, Scope, Transaction, limits};
 use std::sync::Arc;
@@ -207,7 +208,8 @@ impl Pair {
         let document = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.document().clone());
         let text = |document: &Option<Document>| document.as_ref().map(|document| document.text().to_owned());
         let found = self.theirs.entry(key)?;
-        let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
+        let own = self.ours.entry(key)?;
+        let (ours, theirs) = (document(&own), document(&found));
         let store = self.ours.seen_from().store()?;
         let mut base = Some(None);
         if let Some(fork) = self.parted {
@@ -215,20 +217,26 @@ impl Pair {
             base = store.document_at(self.theirs.seen_from().id(), key, fork.at)?;
             base = base.map_or_else(|| store.document_at(fork.scope, key, fork.at), |known| Ok(Some(known)))?;
         }
-        let is_as_it_was = |side| base.as_ref().is_some_and(|base| text(base) == text(side));
-        if text(&ours) == text(&theirs) || is_as_it_was(&theirs) {
+        // Also its time to expire: what was only touched has changed.
+        let is_as_it_was = |side: &Option<Arc<Entry>>| {
+            let side = side.as_ref().map(|entry| (entry.document().text(), entry.expires_ms()));
+            let is_same = |base: &Option<Value>| base.as_ref().map(|b| (b.document.text(), b.expires_ms)) == side;
+            base.as_ref().is_some_and(is_same)
+        };
+        let ours_changed = !is_as_it_was(&own);
+        if is_as_it_was(&found) || ours_changed && text(&ours) == text(&theirs) {
             return Ok(false);
         }
-        let resolution = if is_as_it_was(&ours) {
-            Resolution::Theirs
-        } else {
-            let (path, base) = (self.path.clone(), base.flatten());
+        let resolution = if ours_changed {
+            let (path, base) = (self.path.clone(), base.flatten().map(|base| base.document));
             let conflict = MergeConflict { path, key: key.into(), base, ours, theirs: theirs.clone() };
             let Some(resolution) = resolve(&conflict)? else {
                 merged.conflicts.push((conflict.path, conflict.key));
                 return Ok(false);
             };
             resolution
+        } else {
+            Resolution::Theirs
         };
         let life = Life::Until(found.and_then(|entry| entry.expires_ms()));
         match resolution {

@@ -1,7 +1,7 @@
 //! Forks of scopes, and merging them back.
 
 use llmspell_state_persistence::{
-    Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, WatchOptions,
+    Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, Ttl, WatchOptions,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -280,4 +280,23 @@ fn a_named_watch_of_a_fork_is_told_what_the_first_change_there_replaced() {
     is_sound(&state);
     clean_up(&state);
     is_sound(&state);
+}
+
+#[test]
+fn another_time_to_expire_is_a_change() {
+    let state = State::in_memory().unwrap();
+    let agent = state.scope("agent").unwrap();
+    agent.set_with("lease", 1, Duration::from_millis(40)).unwrap();
+    agent.set_with("other", 1, Duration::from_secs(60)).unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    agent.touch("lease", Ttl::Never).unwrap();
+    trial.touch("other", Ttl::Never).unwrap();
+    std::thread::sleep(Duration::from_millis(45));
+    // It has expired in the fork; here somebody still counts on it.
+    trial.set("lease", 2).unwrap();
+    trial.delete("lease").unwrap();
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![(vec![], "lease".to_owned())]));
+    assert_eq!(agent.get("lease").unwrap(), Some(json!(1)));
+    assert_eq!(agent.entry("other").unwrap().unwrap().expires_ms(), None);
 }

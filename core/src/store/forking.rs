@@ -1,11 +1,11 @@
 //! Scopes that start as copies of others.
 
-use super::past::value_at;
+use super::past::{Value, value_at};
 use super::snapshot::AsOf;
 use super::{Store, limits};
 use crate::engine::{Fork, Head, Range, ScopeId, Writes};
 use crate::key::ScopeName;
-use crate::{Document, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -79,7 +79,7 @@ impl Store {
 
     /// The value of a key when a row was the newest, whether its time had run out or not; the outer `None` says that it is not kept.
     #[allow(clippy::option_option)] // whether it is known, and if so, whether it was there
-    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Document>>> {
+    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Value>>> {
         let mut found = Ok(None);
         self.engine.snapshot(&mut |reads| {
             found = value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN });
@@ -87,7 +87,7 @@ impl Store {
         })?;
         match found {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            found => Ok(Some(found?.map(|value| value.document))),
+            found => found.map(Some),
         }
     }
 }
