@@ -1,8 +1,9 @@
 //! Forks of scopes, for those who try something, and merging back what has come of it.
 
-use crate::engine::ScopeId;
+use crate::engine::Fork;
 use crate::key::ScopeName;
 use crate::retry::Retry;
+use crate::store::past::Value;
 use crate::store::request::Life;
 use crate::{Document, Entry, Error, Result, Scope, Transaction, limits};
 use std::collections::HashMap;
@@ -72,7 +73,7 @@ struct Pair {
     ours: Transaction,
     theirs: Transaction,
     /// When they parted; nothing where only the fork has it.
-    parted: Option<i64>,
+    parted: Option<Fork>,
     path: Vec<String>,
 }
 
@@ -172,7 +173,7 @@ impl Scope {
             );
         }
         let store = self.store()?;
-        let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id()).map(|from| from.at);
+        let parted = store.forked(fork.id())?.filter(|from| from.scope == self.id());
         if parted.is_none() {
             return Err(Error::invalid("the scope to merge is no fork of this one").into());
         }
@@ -185,13 +186,17 @@ impl Scope {
             for name in theirs.scopes()? {
                 let (ours, theirs) = (pair.ours.scope(&name)?, pair.theirs.scope(&name)?);
                 let from = store.forked(theirs.seen_from().id())?;
-                let parted = from.filter(|from| from.scope == ours.seen_from().id()).map(|from| from.at);
+                let parted = from.filter(|from| from.scope == ours.seen_from().id());
                 let path = pair.path.iter().cloned().chain([name]).collect();
                 open.push(Pair { ours, theirs, parted, path });
             }
-            let base = pair.parted.map(|at| (pair.ours.seen_from().id(), at));
-            for key in store.changed_in(theirs.id(), pair.parted.unwrap_or(0), transaction.snapshot()?)? {
-                merged.keys += u64::from(pair.merge(&key, base, merged, resolve)?);
+            let keys = match pair.parted {
+                Some(fork) => store.changed_in(theirs.id(), fork, transaction.snapshot()?)?,
+                // It may have started from another scope of the fork.
+                None => pair.theirs.keys("*")?.map(|key| key.map(Into::into)).collect::<Result<_>>()?,
+            };
+            for key in keys {
+                merged.keys += u64::from(pair.merge(&key, merged, resolve)?);
             }
         }
         Ok(())
@@ -203,31 +208,41 @@ impl Pair {
     fn merge<E: From<Error>>(
         &self,
         key: &str,
-        base: Option<(ScopeId, i64)>,
         merged: &mut Merged,
         resolve: &mut impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
     ) -> Result<bool, E> {
         let document = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.document().clone());
         let text = |document: &Option<Document>| document.as_ref().map(|document| document.text().to_owned());
         let found = self.theirs.entry(key)?;
-        let (ours, theirs) = (document(&self.ours.entry(key)?), document(&found));
+        let own = self.ours.entry(key)?;
+        let (ours, theirs) = (document(&own), document(&found));
         let store = self.ours.seen_from().store()?;
-        let base = base.map_or(Ok(Some(None)), |(scope, at)| store.document_at(scope, key, at))?;
-        // What is not kept is nobody's: taken for an absence, it would be like that of a side which has deleted the key.
-        let is_as_it_was = |side: &Option<Document>| base.as_ref().is_some_and(|base| text(base) == text(side));
-        if text(&ours) == text(&theirs) || is_as_it_was(&theirs) {
+        let mut base = Some(None);
+        if let Some(fork) = self.parted {
+            // What one of the two has forgotten, the other may still know.
+            base = store.document_at(self.theirs.seen_from().id(), key, fork.at)?;
+            base = base.map_or_else(|| store.document_at(fork.scope, key, fork.at), |known| Ok(Some(known)))?;
+        }
+        // Also its time to expire: what was only touched has changed.
+        let is_as_it_was = |side: &Option<Arc<Entry>>| {
+            let side = side.as_ref().map(|entry| (entry.document().text(), entry.expires_ms()));
+            let is_same = |base: &Option<Value>| base.as_ref().map(|b| (b.document.text(), b.expires_ms)) == side;
+            base.as_ref().is_some_and(is_same)
+        };
+        let ours_changed = !is_as_it_was(&own);
+        if is_as_it_was(&found) || ours_changed && text(&ours) == text(&theirs) {
             return Ok(false);
         }
-        let resolution = if is_as_it_was(&ours) {
-            Resolution::Theirs
-        } else {
-            let (path, key) = (self.path.clone(), key.into());
-            let conflict = MergeConflict { path, key, base: base.flatten(), ours, theirs: theirs.clone() };
+        let resolution = if ours_changed {
+            let (path, base) = (self.path.clone(), base.flatten().map(|base| base.document));
+            let conflict = MergeConflict { path, key: key.into(), base, ours, theirs: theirs.clone() };
             let Some(resolution) = resolve(&conflict)? else {
                 merged.conflicts.push((conflict.path, conflict.key));
                 return Ok(false);
             };
             resolution
+        } else {
+            Resolution::Theirs
         };
         let life = Life::Until(found.and_then(|entry| entry.expires_ms()));
         match resolution {

@@ -2,7 +2,7 @@
 
 use crate::config::whole;
 use crate::error::shorten;
-use crate::{Error, Result};
+use crate::{Error, Result, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -32,7 +32,8 @@ pub struct RetentionPolicy {
     pub max_bytes: Option<u64>,
     /// Trim also what a named watch has still to tell, which then fails with `NotFound`.
     pub trim_watched: bool,
-    /// How often the past is trimmed at least; after many changes it is trimmed earlier.
+    /// How often the past is trimmed at least; after many changes it is trimmed earlier. It counts in the settings of the store only,
+    /// not in the policy of a scope.
     #[serde(with = "seconds")]
     pub cleanup_interval: Duration,
 }
@@ -99,6 +100,15 @@ impl RetentionPolicy {
         }
         if self.cleanup_interval < Duration::from_millis(100) {
             return Err(Error::invalid("retention: cleanup_interval takes at least 0.1 seconds"));
+        }
+        // As seconds in settings, longer ones could not be read back.
+        for (name, time) in [("max_age", self.max_age), ("cleanup_interval", Some(self.cleanup_interval))] {
+            if time.is_some_and(|time| time > limits::TTL) {
+                return Err(Error::invalid(format!(
+                    "retention: {name} takes at most {} years",
+                    limits::TTL.as_secs() / (365 * 86_400)
+                )));
+            }
         }
         Ok(())
     }

@@ -273,3 +273,36 @@ fn a_key_expires_while_the_store_is_closed_but_not_before() {
         state.history("soon", Some(1)).unwrap()[0].operation == Operation::Expire
     });
 }
+
+#[test]
+fn what_a_transaction_has_set_anew_keeps_nothing_of_the_old_time_when_it_updates_it() {
+    let state = State::in_memory().unwrap();
+    for is_deleted in [false, true] {
+        state.set_with("k", 1, Duration::from_secs(100)).unwrap();
+        state
+            .transact(|tx| {
+                if is_deleted {
+                    tx.delete("k")?;
+                } else {
+                    tx.set("k", 1)?;
+                }
+                tx.increment("k", 1)
+            })
+            .unwrap();
+        assert_eq!(state.entry("k").unwrap().unwrap().expires_ms(), None, "{is_deleted}");
+    }
+}
+
+#[test]
+fn closing_does_not_wait_for_all_that_has_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = State::open(directory.path().join("s.db")).unwrap();
+    for part in 0..2 {
+        let pairs = (0..100_000).map(|n| (format!("k{part}-{n}"), n));
+        state.set_many_with(pairs, Duration::from_secs(3)).unwrap();
+    }
+    pass(Duration::from_millis(3_300));
+    let start = Instant::now();
+    state.close().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}

@@ -1,7 +1,7 @@
 //! Forks of scopes, and merging them back.
 
 use llmspell_state_persistence::{
-    Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, WatchOptions,
+    Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, Ttl, WatchOptions,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -241,4 +241,104 @@ fn a_deletion_in_a_fork_is_merged_also_long_after_it() {
     let merged = ours.merge_from(&theirs).unwrap();
     assert_eq!((merged.keys, merged.conflicts), (1, vec![(Vec::new(), "changed".to_owned())]));
     assert_eq!(ours.get("deleted").unwrap(), None);
+}
+
+fn keeping(retention: RetentionPolicy) -> State {
+    State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap()
+}
+
+/// Keeps nothing of what is not the present any more.
+fn forget() -> RetentionPolicy {
+    RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() }
+}
+
+fn clean_up(state: &State) {
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+}
+
+#[test]
+fn what_is_not_known_to_be_unchanged_is_a_conflict() {
+    let state = keeping(RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() });
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.delete("k1").unwrap();
+    agent.set("k1", "ours").unwrap();
+    agent.set("k1", "ours again").unwrap();
+    clean_up(&state);
+    assert_eq!(agent.merge_from(&trial).unwrap().conflicts, [(vec![], "k1".to_owned())]);
+
+    let state = keeping(forget());
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.set("k1", "theirs").unwrap();
+    trial.set("new", 1).unwrap();
+    agent.delete("k1").unwrap();
+    clean_up(&state);
+    assert_eq!(agent.history("k1", None).unwrap().len(), 0);
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![(vec![], "k1".to_owned())]));
+    assert_eq!(agent.get("new").unwrap(), Some(json!(1)));
+}
+
+#[test]
+fn a_deletion_is_merged_although_the_fork_does_not_know_of_it_any_more() {
+    let state = keeping(forget());
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.delete("k1").unwrap();
+    agent.set("ours", 1).unwrap();
+    clean_up(&state);
+    assert_eq!(trial.history("k1", None).unwrap().len(), 0);
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts.len()), (1, 0));
+    assert_eq!(agent.get("k1").unwrap(), None);
+    assert_eq!(agent.get("ours").unwrap(), Some(json!(1)));
+}
+
+#[test]
+fn a_scope_that_was_forked_inside_the_fork_is_merged_with_all_its_keys() {
+    let state = State::in_memory().unwrap();
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.fork("inner", "again").unwrap().set("own", 1).unwrap();
+    assert_eq!(agent.merge_from(&trial).unwrap().keys, 2);
+    assert_eq!(all(&agent.scope("again").unwrap()), all(&trial.scope("again").unwrap()));
+}
+
+#[test]
+fn a_named_watch_of_a_fork_is_told_what_the_first_change_there_replaced() {
+    let state = keeping(RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() });
+    let agent = filled(&state);
+    let trial = state.fork("agent", "trial").unwrap();
+    let watch = trial.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    trial.set("k1", "theirs").unwrap();
+    agent.set("k1", "ours").unwrap();
+    agent.set("k1", "ours again").unwrap();
+    clean_up(&state);
+    assert_eq!(watch.next().unwrap().unwrap().old.unwrap().to_value(), json!(1));
+    watch.save().unwrap();
+    is_sound(&state);
+    clean_up(&state);
+    is_sound(&state);
+}
+
+#[test]
+fn another_time_to_expire_is_a_change() {
+    let state = State::in_memory().unwrap();
+    let agent = state.scope("agent").unwrap();
+    agent.set_with("lease", 1, Duration::from_millis(40)).unwrap();
+    agent.set_with("other", 1, Duration::from_secs(60)).unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    agent.touch("lease", Ttl::Never).unwrap();
+    trial.touch("other", Ttl::Never).unwrap();
+    std::thread::sleep(Duration::from_millis(45));
+    // It has expired in the fork; here somebody still counts on it.
+    trial.set("lease", 2).unwrap();
+    trial.delete("lease").unwrap();
+    let merged = agent.merge_from(&trial).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![(vec![], "lease".to_owned())]));
+    assert_eq!(agent.get("lease").unwrap(), Some(json!(1)));
+    assert_eq!(agent.entry("other").unwrap().unwrap().expires_ms(), None);
 }

@@ -1,9 +1,11 @@
 //! How much of the past is kept.
 
 use llmspell_state_persistence::{
-    ErrorKind, Operation, RetentionPolicy, State, StateConfig, SyncMode, Usage, WatchOptions,
+    ErrorKind, Operation, RetentionPolicy, Scope, State, StateConfig, SyncMode, Usage, WatchOptions,
 };
 use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn keep(max_versions: usize) -> RetentionPolicy {
@@ -12,7 +14,7 @@ fn keep(max_versions: usize) -> RetentionPolicy {
 
 /// Its directory goes with it.
 struct Place {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     config: StateConfig,
 }
 
@@ -20,7 +22,7 @@ fn place(retention: RetentionPolicy) -> Place {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.db");
     let config = StateConfig { retention, sync_mode: SyncMode::Normal, ..StateConfig::at(path) };
-    Place { _directory: directory, config }
+    Place { directory, config }
 }
 
 impl Place {
@@ -209,7 +211,16 @@ fn undo_beyond_what_is_kept_is_refused_and_nothing_changes() {
 
 #[test]
 fn a_policy_that_cannot_be_kept_is_refused() {
-    for bad in [keep(0), RetentionPolicy { cleanup_interval: Duration::ZERO, ..keep(1) }] {
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    let state = State::in_memory().unwrap();
+    state.set_retention(Some(&RetentionPolicy { max_age: Some(century), ..keep(1) })).unwrap();
+    assert_eq!(state.retention().unwrap().max_age, Some(century));
+    for bad in [
+        keep(0),
+        RetentionPolicy { cleanup_interval: Duration::ZERO, ..keep(1) },
+        RetentionPolicy { cleanup_interval: Duration::MAX, ..keep(1) },
+        RetentionPolicy { max_age: Some(Duration::MAX), ..keep(1) },
+    ] {
         let config = StateConfig { retention: bad.clone(), ..StateConfig::default() };
         assert_eq!(State::with_config(config).unwrap_err().kind(), ErrorKind::Invalid);
         assert_eq!(State::in_memory().unwrap().set_retention(Some(&bad)).unwrap_err().kind(), ErrorKind::Invalid);
@@ -254,4 +265,164 @@ fn measured_a_million_sets_with_five_versions_of_a_key() {
             sizes.iter().map(|size| size >> 10).collect::<Vec<_>>()
         );
     }
+}
+/// Keeps nothing of what is not the present any more.
+fn forget() -> RetentionPolicy {
+    RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() }
+}
+
+/// Deletes a key of a scope of which nothing is known afterwards.
+fn delete_for_good(state: &State, scope: &Scope, key: &str) {
+    scope.delete(key).unwrap();
+    state.set("last", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+    assert_eq!(scope.history(key, None).unwrap().len(), 0);
+}
+
+#[test]
+fn a_transaction_that_read_what_is_not_known_any_more_conflicts() {
+    let place = place(forget());
+    let state = place.open();
+    for listed in [false, true] {
+        state.set("gone", 1).unwrap();
+        let tx = state.transaction().unwrap();
+        if listed {
+            assert_eq!(tx.count("gone*").unwrap(), 1);
+        } else {
+            assert_eq!(tx.get("gone").unwrap(), Some(json!(1)));
+        }
+        tx.set("mine", 1).unwrap();
+        delete_for_good(&state, &state, "gone");
+        assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict, "{listed}");
+    }
+}
+
+#[test]
+fn an_earlier_life_of_a_key_is_not_taken_for_its_absence() {
+    let place = place(forget());
+    let state = place.open();
+    let scope = state.scope("a").unwrap();
+    let then = scope.set("k", 1).unwrap();
+    delete_for_good(&state, &scope, "k");
+    let fork = state.fork("a", "b").unwrap();
+    scope.set("k", 2).unwrap();
+    for scope in [&scope, &fork] {
+        let view = scope.at(then).unwrap();
+        assert_eq!(view.get("k").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(view.count("*").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(scope.revert("k", then).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(scope.revert_to(then, "*").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(scope.get("k").unwrap(), Some(json!(2)));
+    // Who has seen the deletion goes on from there.
+    let watch = scope.watch(WatchOptions { since: Some(then + 1), ..WatchOptions::default() }).unwrap();
+    assert_eq!(watch.next().unwrap().unwrap().value.unwrap().to_value(), json!(2));
+}
+
+#[test]
+fn what_others_differ_from_goes_with_them_whatever_happens_in_between() {
+    let state = State::with_config(StateConfig { retention: keep(2), ..StateConfig::default() }).unwrap();
+    let mut text: String = (0..50_000).map(|_| fastrand::alphanumeric()).collect();
+    for _ in 0..1_100 {
+        text.extend((0..20).map(|_| fastrand::alphanumeric()));
+        state.set("k", text.clone()).unwrap();
+    }
+    std::thread::scope(|threads| {
+        let cleanup = threads.spawn(|| state.cleanup().unwrap());
+        while state.usage().unwrap().changes == 1_100 {}
+        state.set("k", 1).unwrap();
+        is_sound(&state);
+        cleanup.join().unwrap();
+    });
+    state.history("k", Some(2_000)).unwrap();
+    is_sound(&state);
+    state.cleanup().unwrap();
+    assert_eq!(state.history("k", Some(2_000)).unwrap().len(), 2);
+    is_sound(&state);
+}
+
+#[test]
+fn closing_does_not_wait_for_all_that_is_to_be_trimmed() {
+    let mut place = place(RetentionPolicy::keep_all());
+    let state = place.open();
+    for n in 0..300 {
+        state.set_many((0..1_000).map(|k| (format!("k{k}"), n))).unwrap();
+    }
+    state.close().unwrap();
+    place.config.retention = RetentionPolicy { cleanup_interval: Duration::from_millis(100), ..keep(1) };
+    let state = place.open();
+    state.set("x", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(800));
+    let start = Instant::now();
+    state.close().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_named_watch_that_nobody_reads_makes_trimming_no_burden() {
+    let state = State::with_config(StateConfig { retention: keep(5), ..StateConfig::default() }).unwrap();
+    let _watch = state.watch(WatchOptions { name: Some("w".into()), ..WatchOptions::default() }).unwrap();
+    let start = Instant::now();
+    for n in 0..120_000 {
+        state.set(&format!("k{}", n % 3), n).unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(state.forget_watch("w").unwrap());
+    state.cleanup().unwrap();
+    assert_eq!(state.usage().unwrap().changes, 15);
+}
+
+fn wait_for(file: &Path) {
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", file.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_process_learns_of_a_deletion_that_is_not_known_any_more() {
+    const NAME: &str = "a_process_learns_of_a_deletion_that_is_not_known_any_more";
+    if let Some(directory) = std::env::var_os("RETENTION_DIRECTORY").map(PathBuf::from) {
+        let state = State::open(directory.join("s.db")).unwrap();
+        state.set("gone", 1).unwrap();
+        assert_eq!(state.get("gone").unwrap(), Some(json!(1)));
+        std::fs::write(directory.join("read"), "").unwrap();
+        wait_for(&directory.join("deleted"));
+        assert_eq!(state.get("gone").unwrap(), None);
+        return;
+    }
+    let place = place(forget());
+    let directory = place.directory.path();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact"])
+        .env("RETENTION_DIRECTORY", directory)
+        .spawn()
+        .unwrap();
+    wait_for(&directory.join("read"));
+    let state = place.open();
+    delete_for_good(&state, &state, "gone");
+    std::fs::write(directory.join("deleted"), "").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn how_far_the_log_was_looked_at_counts_for_the_next_opening() {
+    let place = place(keep(1));
+    let mut notes = std::collections::HashSet::new();
+    for n in 0..12 {
+        let state = place.open();
+        for scope in 0..4 {
+            state.scope(&format!("s{scope}")).unwrap().set_retention(Some(&keep(2 + scope))).unwrap();
+        }
+        state.set("k", n).unwrap();
+        state.set("k", n + 1).unwrap();
+        state.cleanup().unwrap();
+        state.close().unwrap();
+        let file = rusqlite::Connection::open(place.config.persistence_path.as_ref().unwrap()).unwrap();
+        let note: String = file.query_row("SELECT value FROM store WHERE name = 'trim'", [], |row| row.get(0)).unwrap();
+        notes.insert(serde_json::from_str::<serde_json::Value>(&note).unwrap()["policies"].to_string());
+    }
+    assert_eq!(notes.len(), 1);
 }

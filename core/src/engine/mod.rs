@@ -220,6 +220,8 @@ pub(crate) trait Reads {
     fn past(&self, scope: ScopeId, each: &mut dyn FnMut(i64, &str, u64)) -> Result<()>;
     /// What is not in the log of a scope any more.
     fn trimmed(&self, scope: ScopeId) -> Result<Trimmed>;
+    /// Whether a change after `seq` is not in the log any more whose key is not known any more, in any scope.
+    fn has_gone(&self, seq: i64) -> Result<bool>;
     /// What a scope takes at a time.
     fn taken(&self, scope: ScopeId, clock_ms: i64) -> Result<Taken>;
     /// From what a scope was forked, if it was.

@@ -13,6 +13,7 @@ use crate::harness::sabotaged;
 use crate::key::Pattern;
 use crate::scope::Budget;
 use crate::{Document, Entry, Error, ErrorKind, Origin, Result, limits};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -104,6 +105,23 @@ impl<'w> Apply<'w> {
             );
             Err(Error::new(ErrorKind::Conflict, message))
         };
+        let scopes: BTreeSet<ScopeId> = reliance
+            .keys
+            .iter()
+            .map(|(scope, _)| *scope)
+            .chain(reliance.ranges.iter().map(|(scope, _)| *scope))
+            .collect();
+        for scope in scopes {
+            // It may be one that was read.
+            if self.reads().trimmed(scope)?.gone > seq {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "a key that was deleted after version {version} is not known any more; run the transaction again"
+                    ),
+                ));
+            }
+        }
         for (scope, key) in &reliance.keys {
             if self.reads().newest(*scope, key)?.is_some_and(|newest| newest.seq > seq) {
                 return changed(key);

@@ -2,10 +2,9 @@
 //! still needs.
 
 use super::settings::Settings;
-use super::snapshot::AsOf;
-use super::{Store, codec, past};
-use crate::engine::{Fork, LogRow, Newest, Outline, Reads, ScopeId};
-use crate::{ErrorKind, Result, RetentionPolicy, limits};
+use super::{Store, codec};
+use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId};
+use crate::{Result, RetentionPolicy, limits};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,6 +22,8 @@ pub(super) struct Doomed {
     /// The oldest row that stays; when none does, the newest.
     pub(super) successor: i64,
     pub(super) rows: Vec<i64>,
+    /// The newest row that differs from one of those, for each from which others differ.
+    pub(super) differ: HashMap<i64, i64>,
     /// Rows that are left; nothing while more of them are still to go.
     pub(super) kept: Option<i64>,
     /// Whether the key will not be known any more.
@@ -32,19 +33,27 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
-    /// In parts of so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
+    /// In parts of about so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
+    /// A row goes with the last of those that differ from it.
     pub(super) fn split(mut self, most: usize) -> Vec<Self> {
-        self.rows.sort_unstable();
-        let count = self.rows.len().div_ceil(most);
-        let parts = self.rows.chunks(most).enumerate();
-        parts
-            .map(|(n, rows)| Self {
-                key: self.key.clone(),
-                rows: rows.to_vec(),
-                kept: self.kept.filter(|_| n + 1 == count),
-                ..self
-            })
-            .collect()
+        let last = |seq: &i64| self.differ.get(seq).copied().unwrap_or(*seq);
+        self.rows.sort_unstable_by_key(last);
+        let mut parts: Vec<Vec<i64>> = Vec::new();
+        for rows in self.rows.chunk_by(|one, other| last(one) == last(other)) {
+            match parts.last_mut().filter(|part| part.len() < most) {
+                Some(part) => part.extend(rows),
+                None => parts.push(rows.to_vec()),
+            }
+        }
+        let count = parts.len();
+        let part = |(n, rows)| Self {
+            key: self.key.clone(),
+            rows,
+            differ: HashMap::new(),
+            kept: self.kept.filter(|_| n + 1 == count),
+            ..self
+        };
+        parts.into_iter().enumerate().map(part).collect()
     }
 }
 
@@ -58,6 +67,8 @@ pub(super) struct Look<'s> {
     pub(super) exact: bool,
     /// Oldest row of which a named watch has not told yet, among those that were passed over.
     pub(super) held: Option<i64>,
+    /// Keys of which nothing more may go before those watches have moved.
+    pub(super) idle: HashSet<(ScopeId, Box<str>)>,
     pub(super) scopes: HashMap<ScopeId, Arc<Bounds>>,
 }
 
@@ -66,8 +77,8 @@ pub(super) struct Bounds {
     policy: RetentionPolicy,
     /// Its named watches have told of everything up to here.
     watched: i64,
-    /// All that were forked from it, or from those, with the rows at which they were.
-    forks: Vec<(ScopeId, i64)>,
+    /// All that were forked from it, or from those, with the rows at which they were, and up to where their named watches have told.
+    forks: Vec<(ScopeId, i64, i64)>,
 }
 
 pub(super) fn millis(time: Duration) -> i64 {
@@ -91,15 +102,6 @@ pub(super) fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i
         }
     }
     Ok(found)
-}
-
-/// Whether a key that is gone from a scope was there, as far as is known, when that was forked: merging tells of it.
-fn is_taken_away(reads: &dyn Reads, scope: ScopeId, key: &str) -> Result<bool> {
-    let Some(Fork { scope, at }) = reads.forked(scope)? else { return Ok(false) };
-    match past::value_at(reads, scope, key, AsOf { seq: at, clock_ms: i64::MIN }) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        found => Ok(found?.is_some()),
-    }
 }
 
 /// Why a key is looked at.
@@ -211,7 +213,9 @@ impl Look<'_> {
         let set = settings.retention(reads, scope)?;
         let policy = set.unwrap_or_else(|| self.store.config.retention.clone());
         let watched = if policy.trim_watched { i64::MAX } else { watched(reads, scope)? };
-        let bounds = Arc::new(Bounds { policy, watched, forks: forks(reads, scope)? });
+        let with_watches = |(fork, at)| Ok((fork, at, self::watched(reads, fork)?));
+        let forks = forks(reads, scope)?.into_iter().map(with_watches).collect::<Result<_>>()?;
+        let bounds = Arc::new(Bounds { policy, watched, forks });
         self.scopes.insert(scope, Arc::clone(&bounds));
         Ok(bounds)
     }
@@ -228,10 +232,16 @@ impl Look<'_> {
         let Some(newest) = reads.newest(scope, key)? else { return Ok(Vec::new()) };
         let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
         let oldest_ms = bounds.policy.max_age.map_or(i64::MIN, |age| self.now_ms.saturating_sub(millis(age)));
+        let place = (scope, Box::from(key));
+        if self.idle.contains(&place) {
+            return Ok(Vec::new());
+        }
         let mut walk = Walk { scope, most, oldest_ms, cut, ..Walk::default() };
+        let mut is_held = false;
         walk.run(reads, newest, |row, successor| {
             // Those who come to know of a change are told what it replaced.
             if successor.0 > bounds.watched {
+                is_held = true;
                 self.held = Some(self.held.map_or(row.seq, |held| held.min(row.seq)));
                 return false;
             }
@@ -240,13 +250,16 @@ impl Look<'_> {
         let mut pinned = walk.bases;
         bounds.pin(reads, key, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
-        walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
+        walk.doomed.extend(walk.left_bases.keys().filter(|base| !walk.seen.contains(base)));
         walk.doomed.retain(|seq| !pinned.contains(seq));
         let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
         if walk.doomed.is_empty() {
+            if is_held {
+                self.idle.insert(place);
+            }
             return Ok(left.into_iter().collect());
         }
-        let is_gone = walk.is_gone && pinned.is_empty() && !is_taken_away(reads, scope, key)?;
+        let is_gone = walk.is_gone && pinned.is_empty();
         let kept = if is_gone { 0 } else { walk.kept.max(1) };
         if kept > 0 {
             walk.doomed.retain(|seq| *seq != newest.seq);
@@ -258,6 +271,7 @@ impl Look<'_> {
             forks: bounds.forks.len(),
             successor: walk.successor.map_or(newest.seq, |(seq, _)| seq),
             rows: walk.doomed,
+            differ: walk.left_bases,
             kept: Some(kept),
             is_gone: kept == 0,
             ignores_watches: bounds.policy.trim_watched,
@@ -289,6 +303,7 @@ impl Look<'_> {
             forks: bounds.forks.len(),
             successor: row.seq,
             rows,
+            differ: HashMap::new(),
             kept: None,
             is_gone: false,
             ignores_watches: true,
@@ -297,12 +312,22 @@ impl Look<'_> {
 }
 
 impl Bounds {
-    /// Adds the rows that keys of forks have started from and still are.
+    /// Adds the rows that keys of forks have started from and still are, or that named watches of forks have still to tell of.
     fn pin(&self, reads: &dyn Reads, key: &str, pinned: &mut HashSet<i64>) -> Result<()> {
-        for (fork, at) in &self.forks {
-            if let Some(newest) = reads.newest(*fork, key)?.filter(|newest| newest.seq <= *at) {
-                pinned.insert(newest.seq);
-                reads.row(newest.seq, &mut |row| {
+        for (fork, at, watched) in &self.forks {
+            let mut seq = reads.newest(*fork, key)?.map_or(0, |newest| newest.seq);
+            // The first change in the fork tells what it has replaced.
+            while seq > *at && seq > *watched {
+                let mut prev = 0;
+                reads.row(seq, &mut |row| {
+                    prev = row.prev;
+                    Ok(())
+                })?;
+                seq = prev;
+            }
+            if (1..=*at).contains(&seq) {
+                pinned.insert(seq);
+                reads.row(seq, &mut |row| {
                     pinned.extend(codec::base_of(row));
                     Ok(())
                 })?;
@@ -334,8 +359,8 @@ struct Walk {
     seen: HashSet<i64>,
     /// What the rows that stay are stored as differences from.
     bases: HashSet<i64>,
-    /// And those that go.
-    left_bases: HashSet<i64>,
+    /// And those that go, each with the newest that differs from it.
+    left_bases: HashMap<i64, i64>,
     /// What a fork has started from, if that goes.
     inherited: Option<Inherited>,
     /// Nothing stays.
@@ -387,7 +412,9 @@ impl Walk {
         let base = codec::base_of(row);
         if goes {
             self.doomed.push(row.seq);
-            self.left_bases.extend(base);
+            if let Some(base) = base {
+                self.left_bases.entry(base).or_insert(row.seq);
+            }
         } else {
             self.kept += 1;
             self.successor = Some((row.seq, row.time_ms));

@@ -1,11 +1,11 @@
 //! Scopes that start as copies of others.
 
-use super::past::value_at;
+use super::past::{Value, value_at};
 use super::snapshot::AsOf;
 use super::{Store, limits};
-use crate::engine::{Fork, Head, ScopeId, Writes};
+use crate::engine::{Fork, Head, Range, ScopeId, Writes};
 use crate::key::ScopeName;
-use crate::{Document, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -38,9 +38,23 @@ impl Store {
         Ok(found)
     }
 
-    /// The keys that a scope has changed itself after a row, up to a snapshot.
-    pub(crate) fn changed_in(&self, scope: ScopeId, after: i64, to: Head) -> Result<BTreeSet<Box<str>>> {
+    /// The keys that a fork has changed since it was made, up to a snapshot.
+    pub(crate) fn changed_in(&self, scope: ScopeId, fork: Fork, to: Head) -> Result<BTreeSet<Box<str>>> {
         let mut keys = BTreeSet::new();
+        let after = fork.at;
+        self.engine.snapshot(&mut |reads| {
+            if reads.trimmed(scope)?.gone <= after {
+                return Ok(());
+            }
+            // Of a key that it has deleted and does not know any more, the other scope knows.
+            let all = Range { scope: fork.scope, from: String::new(), to: None, reverse: false };
+            reads.entries(&all, &mut |key, _| {
+                if reads.newest(scope, key)?.is_none() {
+                    keys.insert(key.into());
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
         let mut after = after;
         let mut more = true;
         while more {
@@ -63,10 +77,9 @@ impl Store {
         Ok(keys)
     }
 
-    /// The value of a key when a row was the newest, whether its time had run out or not, if it had one; nothing where that is not
-    /// kept any more.
-    #[allow(clippy::option_option)] // whether it is kept, and if so, whether it was there
-    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Document>>> {
+    /// The value of a key when a row was the newest, whether its time had run out or not; the outer `None` says that it is not kept.
+    #[allow(clippy::option_option)] // whether it is known, and if so, whether it was there
+    pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Value>>> {
         let mut found = Ok(None);
         self.engine.snapshot(&mut |reads| {
             found = value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN });
@@ -74,7 +87,7 @@ impl Store {
         })?;
         match found {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            found => Ok(Some(found?.map(|value| value.document))),
+            found => found.map(Some),
         }
     }
 }

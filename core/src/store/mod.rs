@@ -153,7 +153,9 @@ impl Store {
                 rows += 1;
                 if rows > limits::TAIL_ROWS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            if rows > limits::TAIL_ROWS || head.seq < known.seq {
+            // Where rows are missing, keys may have gone of which nothing tells any more.
+            let has_gap = i64::try_from(rows).unwrap_or(i64::MAX) < head.seq - known.seq;
+            if rows > limits::TAIL_ROWS || head.seq < known.seq || has_gap && reads.has_gone(known.seq)? {
                 self.cache.clear();
             }
             *known = head;

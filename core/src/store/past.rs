@@ -108,6 +108,8 @@ pub(crate) fn changed(
     after: AsOf,
     to: AsOf,
 ) -> Result<BTreeSet<Box<str>>> {
+    // Of what has gone since, no row tells any more.
+    snapshot::check_reach(reads, scope, after)?;
     let mut keys = BTreeSet::new();
     let lineage = lineage(reads, scope)?;
     let is_of_scope = |found, seq| lineage.iter().any(|(scope, until)| *scope == found && seq <= *until);
@@ -175,7 +177,8 @@ impl Store {
         let mut then_ms = time_ms.unwrap_or(0);
         if time_ms.is_none() {
             self.engine.read(&mut |reads| {
-                reads.row(head.seq, &mut |row| {
+                let Some(at) = reads.at_or_before(head.seq)? else { return Ok(()) };
+                reads.row(at.seq, &mut |row| {
                     then_ms = row.time_ms;
                     Ok(())
                 })?;
@@ -254,11 +257,11 @@ impl Store {
     fn row_of_time(&self, time_ms: i64) -> Result<Head> {
         let mut found = Head::default();
         self.engine.snapshot(&mut |reads| {
-            let (mut low, mut high) = (Head::default(), reads.head()?.seq + 1);
-            while low.seq + 1 < high {
-                let middle = low.seq + (high - low.seq) / 2;
-                let Some(at) = reads.at_or_before(middle)?.filter(|at| at.seq > low.seq) else {
-                    low.seq = middle;
+            let (mut low, mut high) = (0, reads.head()?.seq + 1);
+            while low + 1 < high {
+                let middle = low + (high - low) / 2;
+                let Some(at) = reads.at_or_before(middle)?.filter(|at| at.seq > low) else {
+                    low = middle;
                     continue;
                 };
                 let mut is_within = false;
@@ -266,9 +269,8 @@ impl Store {
                     is_within = row.time_ms <= time_ms;
                     Ok(())
                 })?;
-                if is_within { low = at } else { high = at.seq }
+                if is_within { (found, low) = (at, at.seq) } else { high = at.seq }
             }
-            found = low;
             Ok(())
         })?;
         Ok(found)

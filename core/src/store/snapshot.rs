@@ -70,11 +70,16 @@ pub(crate) fn is_trimmed(reads: &dyn Reads, scope: ScopeId, seq: i64) -> Result<
 
 /// Refuses a moment of which it is not known any more what keys there were.
 pub(crate) fn check_reach(reads: &dyn Reads, scope: ScopeId, at: AsOf) -> Result<()> {
-    if reads.trimmed(scope)?.gone > at.seq {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "what was deleted since that moment is not kept any more; see the scope's retention policy",
-        ));
+    let mut next = Some(scope);
+    while let Some(scope) = next {
+        if reads.trimmed(scope)?.gone > at.seq {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "what was deleted since that moment is not kept any more; see the scope's retention policy",
+            ));
+        }
+        // What was gone before a fork was is the other scope's affair.
+        next = reads.forked(scope)?.filter(|fork| at.seq < fork.at).map(|fork| fork.scope);
     }
     Ok(())
 }
@@ -171,6 +176,10 @@ pub(crate) fn entry_at(
         })?;
         if !there {
             return Err(missing(reads, scope, key, seq));
+        }
+        if seq > at.seq && prev == 0 {
+            // An earlier life of the key may not be known any more.
+            check_reach(reads, scope, at)?;
         }
         if seq <= at.seq || prev == 0 {
             return match found.and_then(alive) {

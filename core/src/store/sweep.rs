@@ -2,8 +2,9 @@
 //! it, and trims the past. Reads do not depend on it.
 
 use super::request::{Applied, Change, Request};
+use super::trim::Held;
 use super::{Store, lane};
-use crate::{Result, harness, limits};
+use crate::{Error, Result, harness, limits};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ pub(crate) struct Sweeper {
     moved: Condvar,
     /// Changes that this process has made since the past was last trimmed.
     changes: AtomicUsize,
+    held: Mutex<Option<Held>>,
 }
 
 /// What the sweeper has to do.
@@ -45,6 +47,11 @@ struct Inner {
 impl Sweeper {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What trimming has passed over.
+    pub(super) fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says when a key expires. `store` is that of the sweeper.
@@ -84,6 +91,11 @@ impl Sweeper {
         {
             let _ = thread.join();
         }
+    }
+
+    /// Refuses to go on when the thread is to end.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.lock().stopped { Err(Error::closed("the store")) } else { Ok(()) }
     }
 
     /// Waits for something to do; nothing when the store is closed.
@@ -144,6 +156,7 @@ impl Store {
         let mut count = 0;
         let mut next_ms = None;
         loop {
+            self.sweeper.check()?;
             self.engine.read(&mut |reads| {
                 next_ms = reads.next_expiry()?;
                 Ok(())

@@ -174,16 +174,18 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
         return Ok(newest);
     }
     // Rows up to `low` are within, those from `high` on are not.
-    let (mut low, mut high) = (Head::default(), newest.seq);
-    while low.seq + 1 < high {
-        let middle = low.seq + (high - low.seq) / 2;
-        match reads.at_or_before(middle)?.filter(|at| at.seq > low.seq) {
-            Some(at) if is_within(at) => low = at,
+    let (mut found, mut low, mut high) = (Head::default(), 0, newest.seq);
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        match reads.at_or_before(middle)?.filter(|at| at.seq > low) {
+            Some(at) if is_within(at) => (found, low) = (at, at.seq),
             Some(at) => high = at.seq,
-            None => low.seq = middle,
+            None => low = middle,
         }
     }
-    Ok(low)
+    // What is not in the log any more had one row for each version at least.
+    let version = version.cast_signed();
+    Ok(Head { seq: found.seq + version - found.version, version })
 }
 
 /// A watch that has come too late.

@@ -10,9 +10,9 @@ use super::{Store, codec};
 use crate::engine::{Reads, ScopeId, Taken, Trimmed, Writes};
 use crate::{Cleanup, Result, clock, limits};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The name of the note that tells how far the log was looked at.
@@ -26,6 +26,16 @@ pub(crate) struct Trim {
     keys: Vec<Doomed>,
     /// How far the log was looked at; nothing where that need not be kept yet.
     reached: Option<Reached>,
+}
+
+/// What was passed over in this process, since named watches have still to tell of it.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Looked at again when that was long ago: a log of which much is held would otherwise be looked at all over whenever something changes.
+    since: Instant,
+    reached: Reached,
+    oldest: i64,
+    keys: HashSet<(ScopeId, Box<str>)>,
 }
 
 /// How far the log was looked at.
@@ -45,12 +55,15 @@ impl Store {
     pub(crate) fn trim(&self, exact: bool) -> Result<u64> {
         let now_ms = clock::now_ms();
         let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, scopes: HashMap::new() };
+        let (scopes, idle) = (HashMap::new(), HashSet::new());
+        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, scopes };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
             ages = policies.clone().filter_map(|policy| policy.max_age).collect();
-            let policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
+            let mut policies: Vec<String> = policies.filter_map(|policy| serde_json::to_string(policy).ok()).collect();
+            // In the same order in every process.
+            policies.sort_unstable();
             let policies = xxh3_64(policies.concat().as_bytes());
             let noted: Reached =
                 reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
@@ -58,6 +71,13 @@ impl Store {
                 if noted.policies == policies && !exact { noted } else { Reached { policies, ..Reached::default() } };
             reads.all_scopes(&mut |scope, _, _| scopes.push(scope))
         })?;
+        let mut since = Instant::now();
+        let held = if exact { None } else { self.sweeper.held().take() };
+        if let Some(held) = held.filter(|held| {
+            held.reached.policies == reached.policies && held.since.elapsed() < self.config.retention.cleanup_interval
+        }) {
+            (since, reached, look.held, look.idle) = (held.since, held.reached, Some(held.oldest), held.keys);
+        }
         let before = reached.clone();
         let mut count = self.trim_with(&mut look, Reason::Many, |look, reads, _| look.many(reads, &mut reached.seq))?;
         for age in ages {
@@ -70,6 +90,10 @@ impl Store {
         }
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
+            if !exact {
+                let keys = std::mem::take(&mut look.idle);
+                *self.sweeper.held() = Some(Held { since, reached: reached.clone(), oldest: held, keys });
+            }
             reached.seq = reached.seq.min(held - 1);
             reached.aged.values_mut().for_each(|seq| *seq = (*seq).min(held - 1));
         }
@@ -89,6 +113,7 @@ impl Store {
     ) -> Result<u64> {
         let mut count = 0;
         loop {
+            self.sweeper.check()?;
             let (mut suspects, mut more) = (Vec::new(), false);
             self.with_settings(|reads, settings| {
                 (suspects, more) = find(look, reads, settings)?;
@@ -118,6 +143,7 @@ impl Store {
             if rows + part.rows.len() > limits::TRIM_ROWS {
                 count += self.submit_trim(Trim { keys: std::mem::take(&mut keys), reached: None })?;
                 rows = 0;
+                self.sweeper.check()?;
                 std::thread::sleep(BREATH);
             }
             rows += part.rows.len();

@@ -229,9 +229,11 @@ impl Transaction {
     /// Notes a write that the budget allows.
     fn note(&self, work: &mut Work, key: Key<'_>, document: Option<Document>, life: Life) -> Option<Arc<Entry>> {
         let place = (self.scope.id(), key.as_str().into());
-        // What was told before stays when the value is updated.
+        let is_own = work.writes.get(&place.0).is_some_and(|writes| writes.contains_key(key.as_str()));
+        // What was told before stays when the value is updated, also that it is to live as the scope says.
         match (life, work.lives.get_mut(&place)) {
             (Life::Default, None) => {}
+            (Life::Keep, None) if is_own => {}
             (Life::Default, Some(_)) => drop(work.lives.remove(&place)),
             (Life::Keep, Some(told)) => told.is_touch = false,
             (life, _) => drop(work.lives.insert(place, Told { life, is_touch: false })),

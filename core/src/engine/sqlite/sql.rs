@@ -45,6 +45,8 @@ pub(super) const PAST: &str = "SELECT log.seq, log.key, coalesce(octet_length(lo
      WHERE log.scope_id = ?1 AND entry.seq IS NOT log.seq ORDER BY log.seq";
 /// What is not in the log of a scope any more.
 pub(super) const TRIMMED: &str = "SELECT changes, seq, gone FROM trimmed WHERE scope_id = ?1";
+/// Whether a change after a row is not in the log any more whose key is not known any more.
+pub(super) const HAS_GONE: &str = "SELECT 1 FROM trimmed WHERE gone > ?1";
 /// Notes more of it.
 pub(super) const ADD_TRIMMED: &str = "INSERT INTO trimmed (scope_id, changes, seq, gone) VALUES (?1, ?2, ?3, ?4) \
      ON CONFLICT (scope_id) DO UPDATE SET changes = changes + excluded.changes, seq = max(seq, excluded.seq), \

@@ -4,8 +4,8 @@ use super::error::from_sqlite;
 use super::sql::{
     ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, ALL_ENTRIES, ALL_SCOPES, APPEND, AT_OR_BEFORE, BASE, CHANGES, COUNT,
     CURRENT, CURSOR, CURSORS, DROP_CURSOR, DROP_ENTRY, ENTRIES, ENTRIES_REVERSE, FIND_SCOPE, FORK_ENTRIES, FORK_SCOPE,
-    FORKED, FORKS, HAS, HEAD, LOG, MOVE_CURSOR, MOVE_ENTRY, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE, PARENT, PAST,
-    PUT_NOTE, ROW, SCOPES, SET_VERSIONS, TAIL, TAKEN, TRIM, TRIMMED,
+    FORKED, FORKS, HAS, HAS_GONE, HEAD, LOG, MOVE_CURSOR, MOVE_ENTRY, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE,
+    PARENT, PAST, PUT_NOTE, ROW, SCOPES, SET_VERSIONS, TAIL, TAKEN, TRIM, TRIMMED,
 };
 use crate::engine::{
     Cursor, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, Reads, ScopeId, Taken,
@@ -193,6 +193,10 @@ impl Reads for View<'_> {
             .optional()
             .map(Option::unwrap_or_default)
             .map_err(|e| from_sqlite("reading what was trimmed", e))
+    }
+
+    fn has_gone(&self, seq: i64) -> Result<bool> {
+        prepare(self.0, HAS_GONE)?.exists([seq]).map_err(|e| from_sqlite("reading what was trimmed", e))
     }
 
     fn taken(&self, scope: ScopeId, clock_ms: i64) -> Result<Taken> {

@@ -302,6 +302,10 @@ impl Reads for Rows {
         Ok(Trimmed::default())
     }
 
+    fn has_gone(&self, _: i64) -> Result<bool> {
+        Ok(false)
+    }
+
     fn taken(&self, _: ScopeId, _: i64) -> Result<Taken> {
         unasked()
     }
