@@ -245,3 +245,32 @@ fn a_deletion_in_a_fork_is_merged_also_long_after_it() {
     assert_eq!((merged.keys, merged.conflicts), (1, vec![(Vec::new(), "changed".to_owned())]));
     assert_eq!(ours.get("deleted").unwrap(), None);
 }
+
+#[test]
+fn a_fork_reads_its_past_also_when_the_origin_has_no_use_for_what_that_is_stored_as_a_difference_from() {
+    let versions = |max_versions| RetentionPolicy { max_versions, ..RetentionPolicy::keep_all() };
+    let state = State::with_config(StateConfig { retention: versions(1), ..StateConfig::default() }).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
+    let ours = state.scope("ours").unwrap();
+    let grow = |upto: std::ops::Range<usize>| {
+        upto.for_each(|n| drop(ours.set("chat", format!("{text}{}", "more".repeat(n))).unwrap()));
+    };
+    grow(0..3);
+    let theirs = state.fork("ours", "theirs").unwrap();
+    theirs.set_retention(Some(&versions(10))).unwrap();
+    grow(3..5);
+    state.cleanup().unwrap();
+    theirs.set("chat", "another").unwrap();
+    ours.set("chat", "short").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    let past: Vec<_> = theirs.history("chat", None).unwrap().into_iter().map(|r| r.value.unwrap().to_value()).collect();
+    assert_eq!(past, [json!("another"), json!(format!("{text}moremore"))]);
+    // Neither has a use for it any more.
+    theirs.set_retention(Some(&versions(1))).unwrap();
+    theirs.set("chat", "last").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    assert_eq!(state.usage().unwrap().history_bytes, 0);
+}

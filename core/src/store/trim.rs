@@ -254,7 +254,7 @@ impl Look<'_> {
             successor.1 <= self.grace_ms
         })?;
         let mut pinned = walk.bases;
-        bounds.pin(reads, key, &mut pinned)?;
+        bounds.pin(reads, key, &walk.doomed, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
         walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
         walk.doomed.retain(|seq| !pinned.contains(seq));
@@ -295,7 +295,7 @@ impl Look<'_> {
         walk.run(reads, newest, |_, _| false)?;
         let mut needed = walk.bases;
         needed.extend(&walk.seen);
-        bounds.pin(reads, key, &mut needed)?;
+        bounds.pin(reads, key, &[row.seq], &mut needed)?;
         let rows: Vec<i64> =
             [Some(row.seq), row.base].into_iter().flatten().filter(|seq| !needed.contains(seq)).collect();
         Ok((!rows.is_empty()).then(|| Doomed {
@@ -313,16 +313,30 @@ impl Look<'_> {
 }
 
 impl Bounds {
-    /// Adds the rows that keys of forks have started from and still are.
-    fn pin(&self, reads: &dyn Reads, key: &str, pinned: &mut HashSet<i64>) -> Result<()> {
+    /// Adds the rows that keys of forks have started from and still are. From where they have moved on, only what the row is stored
+    /// as a difference from is needed, and only while that row stays.
+    fn pin(&self, reads: &dyn Reads, key: &str, doomed: &[i64], pinned: &mut HashSet<i64>) -> Result<()> {
         for (fork, at) in &self.forks {
-            if let Some(newest) = reads.newest(*fork, key)?.filter(|newest| newest.seq <= *at) {
-                pinned.insert(newest.seq);
-                reads.row(newest.seq, &mut |row| {
-                    pinned.extend(codec::base_of(row));
+            let Some(newest) = reads.newest(*fork, key)? else { continue };
+            let mut seq = newest.seq;
+            while seq > *at {
+                let mut prev = 0;
+                reads.row(seq, &mut |row| {
+                    prev = row.prev;
                     Ok(())
                 })?;
+                seq = prev;
             }
+            if doomed.contains(&seq) && seq != newest.seq {
+                continue;
+            }
+            if seq == newest.seq {
+                pinned.insert(seq);
+            }
+            reads.row(seq, &mut |row| {
+                pinned.extend(codec::base_of(row));
+                Ok(())
+            })?;
         }
         Ok(())
     }
