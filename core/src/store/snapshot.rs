@@ -172,7 +172,11 @@ pub(crate) fn entry_at(
         if !there {
             return Err(missing(reads, scope, key, seq));
         }
-        if seq <= at.seq || prev == 0 {
+        if seq > at.seq && prev == 0 {
+            // It may have had a life before of which nothing is left.
+            return check_reach(reads, scope, at).map(|()| None);
+        }
+        if seq <= at.seq {
             return match found.and_then(alive) {
                 Some(entry) if !same_life => {
                     let born_ms = birth(reads, seq)?;

@@ -173,17 +173,18 @@ fn last_up_to(reads: &dyn Reads, newest: Head, version: u64) -> Result<Head> {
     if is_within(newest) {
         return Ok(newest);
     }
-    // Rows up to `low` are within, those from `high` on are not.
-    let (mut low, mut high) = (Head::default(), newest.seq);
-    while low.seq + 1 < high {
-        let middle = low.seq + (high - low.seq) / 2;
-        match reads.at_or_before(middle)?.filter(|at| at.seq > low.seq) {
-            Some(at) if is_within(at) => low = at,
+    // Of the rows that are there, those up to `low` are within, those from `high` on are not.
+    let (mut found, mut low, mut high) = (Head::default(), 0, newest.seq);
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        match reads.at_or_before(middle)?.filter(|at| at.seq > low) {
+            Some(at) if is_within(at) => (found, low) = (at, at.seq),
             Some(at) => high = at.seq,
-            None => low.seq = middle,
+            // Of rows that were trimmed nobody knows the version: they count as later.
+            None => low = middle,
         }
     }
-    Ok(low)
+    Ok(found)
 }
 
 /// A watch that has come too late.
