@@ -274,3 +274,30 @@ fn a_fork_reads_its_past_also_when_the_origin_has_no_use_for_what_that_is_stored
     is_sound(&state);
     assert_eq!(state.usage().unwrap().history_bytes, 0);
 }
+
+#[test]
+fn what_only_a_fork_has_needed_of_a_key_goes_although_its_origin_knows_it_no_more() {
+    let retention = RetentionPolicy { max_age: Some(Duration::ZERO), max_versions: 1, ..RetentionPolicy::default() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let tidy = || {
+        state.set("last", 1).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        state.cleanup().unwrap();
+        is_sound(&state);
+    };
+    let ours = state.scope("ours").unwrap();
+    ours.set("k", "shared").unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.set("k", "ours").unwrap();
+    ours.delete("k").unwrap();
+    tidy();
+    theirs.set_retention(Some(&RetentionPolicy::keep_all())).unwrap();
+    theirs.set("k", "theirs").unwrap();
+    tidy();
+    assert_eq!(theirs.history("k", None).unwrap().len(), 2);
+    theirs.set_retention(None).unwrap();
+    theirs.set("k", "theirs again").unwrap();
+    tidy();
+    assert_eq!(theirs.history("k", None).unwrap().len(), 1);
+    assert_eq!(state.usage().unwrap().history_bytes, 0);
+}

@@ -34,7 +34,7 @@ pub(crate) struct Trim {
 struct Doomed {
     scope: ScopeId,
     key: Box<str>,
-    /// What its newest row was.
+    /// What its newest row was; 0 where the scope does not know it any more.
     newest: i64,
     /// How many forks its scope had.
     forks: usize,
@@ -290,9 +290,10 @@ impl Look<'_> {
         row: Inherited,
     ) -> Result<Option<Doomed>> {
         let bounds = self.bounds(reads, settings, row.scope)?;
-        let Some(newest) = reads.newest(row.scope, key)? else { return Ok(None) };
+        // The origin itself may know the key no more.
+        let newest = reads.newest(row.scope, key)?;
         let mut walk = Walk { scope: row.scope, most: i64::MAX, oldest_ms: i64::MIN, ..Walk::default() };
-        walk.run(reads, newest, |_, _| false)?;
+        newest.map_or(Ok(()), |newest| walk.run(reads, newest, |_, _| false))?;
         let mut needed = walk.bases;
         needed.extend(&walk.seen);
         bounds.pin(reads, key, &[row.seq], &mut needed)?;
@@ -301,7 +302,7 @@ impl Look<'_> {
         Ok((!rows.is_empty()).then(|| Doomed {
             scope: row.scope,
             key: key.into(),
-            newest: newest.seq,
+            newest: newest.map_or(0, |newest| newest.seq),
             forks: bounds.forks.len(),
             successor: row.seq,
             rows,
@@ -537,7 +538,7 @@ impl Trim {
                 }
             };
             let newest = writes.reads().newest(doomed.scope, &doomed.key)?;
-            let is_as_it_was = newest.is_some_and(|newest| newest.seq == doomed.newest) && forks == doomed.forks;
+            let is_as_it_was = newest.map_or(0, |newest| newest.seq) == doomed.newest && forks == doomed.forks;
             // The numbers of commits go on from the newest row.
             let is_end = doomed.rows.contains(&head);
             if !is_as_it_was || is_end || (doomed.successor > watched && !doomed.ignores_watches) {
