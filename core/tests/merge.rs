@@ -254,7 +254,9 @@ fn a_fork_reads_its_past_also_when_the_origin_has_no_use_for_what_that_is_stored
     let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
     let ours = state.scope("ours").unwrap();
     let grow = |upto: std::ops::Range<usize>| {
-        upto.for_each(|n| drop(ours.set("chat", format!("{text}{}", "more".repeat(n))).unwrap()));
+        for n in upto {
+            ours.set("chat", format!("{text}{}", "more".repeat(n))).unwrap();
+        }
     };
     grow(0..3);
     let theirs = state.fork("ours", "theirs").unwrap();

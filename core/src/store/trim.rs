@@ -8,6 +8,7 @@ use super::snapshot::AsOf;
 use super::sweep::BREATH;
 use super::{Store, codec, past};
 use crate::engine::{Fork, LogRow, Newest, Outline, Reads, ScopeId, Taken, Trimmed, Writes};
+use crate::harness::sabotaged;
 use crate::{Cleanup, ErrorKind, Result, RetentionPolicy, clock, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -106,6 +107,9 @@ fn millis(time: Duration) -> i64 {
 
 /// Up to where the named watches of a scope have told.
 fn watched(reads: &dyn Reads, scope: ScopeId) -> Result<i64> {
+    if sabotaged("trim-watched") {
+        return Ok(i64::MAX);
+    }
     Ok(reads.cursors(scope)?.iter().map(|cursor| cursor.at.seq).min().unwrap_or(i64::MAX))
 }
 
@@ -125,7 +129,9 @@ fn forks(reads: &dyn Reads, scope: ScopeId) -> Result<Vec<(ScopeId, i64)>> {
 
 /// Whether a key that is gone from a scope was there, as far as is known, when that was forked: merging tells of it.
 fn is_taken_away(reads: &dyn Reads, scope: ScopeId, key: &str) -> Result<bool> {
-    let Some(Fork { scope, at }) = reads.forked(scope)? else { return Ok(false) };
+    let Some(Fork { scope, at }) = reads.forked(scope)?.filter(|_| !sabotaged("trim-deletions")) else {
+        return Ok(false);
+    };
     match past::value_at(reads, scope, key, AsOf { seq: at, clock_ms: i64::MIN }) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         found => Ok(found?.is_some()),
@@ -253,7 +259,7 @@ impl Look<'_> {
             }
             successor.1 <= self.grace_ms
         })?;
-        let mut pinned = walk.bases;
+        let mut pinned = if sabotaged("trim-bases") { HashSet::new() } else { walk.bases };
         bounds.pin(reads, key, &walk.doomed, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
         walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
@@ -317,7 +323,8 @@ impl Bounds {
     /// Adds the rows that keys of forks have started from and still are. From where they have moved on, only what the row is stored
     /// as a difference from is needed, and only while that row stays.
     fn pin(&self, reads: &dyn Reads, key: &str, doomed: &[i64], pinned: &mut HashSet<i64>) -> Result<()> {
-        for (fork, at) in &self.forks {
+        let forks = if sabotaged("trim-forked") { &[][..] } else { &self.forks };
+        for (fork, at) in forks {
             let Some(newest) = reads.newest(*fork, key)? else { continue };
             let mut seq = newest.seq;
             while seq > *at {

@@ -53,6 +53,15 @@ const LIKELY: &[(&str, &str)] = &[
     ("wrong-old", "watch"),
     ("no-reliance", "serial"),
     ("no-range-reliance", "serial"),
+    ("read-expired", "keep"),
+    ("expire-untold", "keep"),
+    ("touch-loses", "keep"),
+    ("commit-expired", "keep"),
+    ("trim-watched", "keep"),
+    ("trim-bases", "keep"),
+    ("trim-forked", "keep"),
+    ("trim-deletions", "keep"),
+    ("merge-over", "keep"),
     ("split-commit", "serial"),
 ];
 
