@@ -86,6 +86,14 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("wrong-old", "a watch tells the value of the row before for the old one of the key"),
     ("wrong-difference", "a value is stored as its difference from the newest one, and read as that from its base"),
     ("read-two-snapshots", "the keys of one get_many are read one after the other"),
+    ("read-expired", "a key whose time has run out is still read"),
+    ("expire-untold", "a watch does not tell of keys whose time has run out"),
+    ("touch-loses", "a touch takes the value away"),
+    ("commit-expired", "a transaction's commit ignores what has expired since it was read"),
+    ("trim-watched", "trimming takes what named watches have still to tell"),
+    ("trim-bases", "trimming takes rows from which kept ones are stored as differences"),
+    ("trim-forked", "trimming takes what keys of forks still are"),
+    ("merge-over", "merging takes the fork's value where both sides have changed a key"),
 ];
 
 #[cfg(feature = "harness")]

@@ -1,6 +1,7 @@
 //! Forks of scopes, for those who try something, and merging back what has come of it.
 
 use crate::engine::Fork;
+use crate::harness::sabotaged;
 use crate::key::ScopeName;
 use crate::retry::Retry;
 use crate::store::past::Value;
@@ -233,7 +234,7 @@ impl Pair {
         if is_as_it_was(&found) || ours_changed && text(&ours) == text(&theirs) {
             return Ok(false);
         }
-        let resolution = if ours_changed {
+        let resolution = if ours_changed && !sabotaged("merge-over") {
             let (path, base) = (self.path.clone(), base.flatten().map(|base| base.document));
             let conflict = MergeConflict { path, key: key.into(), base, ours, theirs: theirs.clone() };
             let Some(resolution) = resolve(&conflict)? else {

@@ -342,3 +342,61 @@ fn another_time_to_expire_is_a_change() {
     assert_eq!(agent.get("lease").unwrap(), Some(json!(1)));
     assert_eq!(agent.entry("other").unwrap().unwrap().expires_ms(), None);
 }
+
+#[test]
+fn a_fork_reads_its_past_also_when_the_origin_has_no_use_for_what_that_is_stored_as_a_difference_from() {
+    let versions = |max_versions| RetentionPolicy { max_versions, ..RetentionPolicy::keep_all() };
+    let state = State::with_config(StateConfig { retention: versions(1), ..StateConfig::default() }).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
+    let ours = state.scope("ours").unwrap();
+    let grow = |upto: std::ops::Range<usize>| {
+        for n in upto {
+            ours.set("chat", format!("{text}{}", "more".repeat(n))).unwrap();
+        }
+    };
+    grow(0..3);
+    let theirs = state.fork("ours", "theirs").unwrap();
+    theirs.set_retention(Some(&versions(10))).unwrap();
+    grow(3..5);
+    state.cleanup().unwrap();
+    theirs.set("chat", "another").unwrap();
+    ours.set("chat", "short").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    let past: Vec<_> = theirs.history("chat", None).unwrap().into_iter().map(|r| r.value.unwrap().to_value()).collect();
+    assert_eq!(past, [json!("another"), json!(format!("{text}moremore"))]);
+    // Neither has a use for it any more.
+    theirs.set_retention(Some(&versions(1))).unwrap();
+    theirs.set("chat", "last").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    assert_eq!(state.usage().unwrap().history_bytes, 0);
+}
+
+#[test]
+fn what_only_a_fork_has_needed_of_a_key_goes_although_its_origin_knows_it_no_more() {
+    let retention = RetentionPolicy { max_age: Some(Duration::ZERO), max_versions: 1, ..RetentionPolicy::default() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let tidy = || {
+        state.set("last", 1).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        state.cleanup().unwrap();
+        is_sound(&state);
+    };
+    let ours = state.scope("ours").unwrap();
+    ours.set("k", "shared").unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.set("k", "ours").unwrap();
+    ours.delete("k").unwrap();
+    tidy();
+    theirs.set_retention(Some(&RetentionPolicy::keep_all())).unwrap();
+    theirs.set("k", "theirs").unwrap();
+    tidy();
+    assert_eq!(theirs.history("k", None).unwrap().len(), 2);
+    theirs.set_retention(None).unwrap();
+    theirs.set("k", "theirs again").unwrap();
+    tidy();
+    assert_eq!(theirs.history("k", None).unwrap().len(), 1);
+    assert_eq!(state.usage().unwrap().history_bytes, 0);
+}

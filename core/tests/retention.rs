@@ -426,3 +426,20 @@ fn how_far_the_log_was_looked_at_counts_for_the_next_opening() {
     }
     assert_eq!(notes.len(), 1);
 }
+
+#[test]
+fn what_is_gone_since_a_moment_is_not_passed_over_although_the_key_came_back() {
+    let retention = RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let there = state.set("k", 1).unwrap();
+    state.delete("k").unwrap();
+    state.set("other", 1).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    state.cleanup().unwrap();
+    let back = state.set("k", 2).unwrap();
+    assert_eq!(state.history("k", None).unwrap().len(), 1);
+    assert_eq!(state.at(there).unwrap().get("k").map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    assert_eq!(state.at(back).unwrap().get("k").unwrap(), Some(json!(2)));
+    let watch = state.watch(WatchOptions { since: Some(there), ..WatchOptions::default() }).unwrap();
+    assert_eq!(watch.next().unwrap_err().kind(), ErrorKind::NotFound, "the deletion must not be passed over");
+}

@@ -89,7 +89,7 @@ impl<'w> Apply<'w> {
             return Ok(());
         }
         let Head { seq, version } = reliance.snapshot;
-        if is_over(reliance.expires_ms, self.times.clock_ms) {
+        if is_over(reliance.expires_ms, self.times.clock_ms) && !sabotaged("commit-expired") {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "a key that was read has expired since; run the transaction again",
@@ -205,6 +205,11 @@ impl<'w> Apply<'w> {
     /// The same value with another time to expire.
     fn touch(&mut self, scope: ScopeId, key: Box<str>, newest: Newest, life: Life) -> Result<()> {
         let entry = snapshot::entry(self.reads(), newest, scope, &key, MAX_STORED_BYTES)?;
+        if sabotaged("touch-loses") {
+            let nothing = Document::from_value(&serde_json::Value::Null, MAX_STORED_BYTES)?;
+            let packed = Packed::new(&nothing, self.rules.compress);
+            return self.put(scope, key, Operation::Touch, Some(newest), nothing, packed, life).map(drop);
+        }
         let packed = Packed::next(entry.document(), self.rules.compress, scope, Some(&entry));
         self.put(scope, key, Operation::Touch, Some(newest), entry.into_document(), packed, life).map(drop)
     }

@@ -4,6 +4,7 @@
 use super::settings::Settings;
 use super::{Store, codec};
 use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId};
+use crate::harness::sabotaged;
 use crate::{Result, RetentionPolicy, limits};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub(super) struct Doomed {
     pub(super) scope: ScopeId,
     pub(super) key: Box<str>,
-    /// What its newest row was.
+    /// What its newest row was; 0 where the scope does not know it any more.
     pub(super) newest: i64,
     /// How many forks its scope had.
     pub(super) forks: usize,
@@ -87,6 +88,9 @@ pub(super) fn millis(time: Duration) -> i64 {
 
 /// Up to where the named watches of a scope have told.
 pub(super) fn watched(reads: &dyn Reads, scope: ScopeId) -> Result<i64> {
+    if sabotaged("trim-watched") {
+        return Ok(i64::MAX);
+    }
     Ok(reads.cursors(scope)?.iter().map(|cursor| cursor.at.seq).min().unwrap_or(i64::MAX))
 }
 
@@ -247,8 +251,8 @@ impl Look<'_> {
             }
             successor.1 <= self.grace_ms
         })?;
-        let mut pinned = walk.bases;
-        bounds.pin(reads, key, &mut pinned)?;
+        let mut pinned = if sabotaged("trim-bases") { HashSet::new() } else { walk.bases };
+        bounds.pin(reads, key, &walk.doomed, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
         walk.doomed.extend(walk.left_bases.keys().filter(|base| !walk.seen.contains(base)));
         walk.doomed.retain(|seq| !pinned.contains(seq));
@@ -288,18 +292,19 @@ impl Look<'_> {
         row: Inherited,
     ) -> Result<Option<Doomed>> {
         let bounds = self.bounds(reads, settings, row.scope)?;
-        let Some(newest) = reads.newest(row.scope, key)? else { return Ok(None) };
+        // The origin itself may know the key no more.
+        let newest = reads.newest(row.scope, key)?;
         let mut walk = Walk { scope: row.scope, most: i64::MAX, oldest_ms: i64::MIN, ..Walk::default() };
-        walk.run(reads, newest, |_, _| false)?;
+        newest.map_or(Ok(()), |newest| walk.run(reads, newest, |_, _| false))?;
         let mut needed = walk.bases;
         needed.extend(&walk.seen);
-        bounds.pin(reads, key, &mut needed)?;
+        bounds.pin(reads, key, &[row.seq], &mut needed)?;
         let rows: Vec<i64> =
             [Some(row.seq), row.base].into_iter().flatten().filter(|seq| !needed.contains(seq)).collect();
         Ok((!rows.is_empty()).then(|| Doomed {
             scope: row.scope,
             key: key.into(),
-            newest: newest.seq,
+            newest: newest.map_or(0, |newest| newest.seq),
             forks: bounds.forks.len(),
             successor: row.seq,
             rows,
@@ -312,12 +317,16 @@ impl Look<'_> {
 }
 
 impl Bounds {
-    /// Adds the rows that keys of forks have started from and still are, or that named watches of forks have still to tell of.
-    fn pin(&self, reads: &dyn Reads, key: &str, pinned: &mut HashSet<i64>) -> Result<()> {
-        for (fork, at, watched) in &self.forks {
+    /// Adds the rows that keys of forks have started from and still are, or that named watches of forks have still to tell of. From
+    /// where a fork has moved on, only what the row is stored as a difference from is needed, and only while that row stays.
+    fn pin(&self, reads: &dyn Reads, key: &str, doomed: &[i64], pinned: &mut HashSet<i64>) -> Result<()> {
+        let forks = if sabotaged("trim-forked") { &[][..] } else { &self.forks };
+        for (fork, at, watched) in forks {
             let mut seq = reads.newest(*fork, key)?.map_or(0, |newest| newest.seq);
             // The first change in the fork tells what it has replaced.
-            while seq > *at && seq > *watched {
+            let mut is_needed = true;
+            while seq > *at {
+                is_needed &= seq > *watched;
                 let mut prev = 0;
                 reads.row(seq, &mut |row| {
                     prev = row.prev;
@@ -325,13 +334,15 @@ impl Bounds {
                 })?;
                 seq = prev;
             }
-            if (1..=*at).contains(&seq) {
+            if is_needed {
                 pinned.insert(seq);
-                reads.row(seq, &mut |row| {
-                    pinned.extend(codec::base_of(row));
-                    Ok(())
-                })?;
+            } else if doomed.contains(&seq) {
+                continue;
             }
+            reads.row(seq, &mut |row| {
+                pinned.extend(codec::base_of(row));
+                Ok(())
+            })?;
         }
         Ok(())
     }

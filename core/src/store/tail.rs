@@ -2,7 +2,7 @@
 
 use super::{Store, codec, past, snapshot};
 use crate::change::Change;
-use crate::engine::{Cursor, Head, LogRow, Reads, ScopeId};
+use crate::engine::{Cursor, Head, LogRow, Operation, Reads, ScopeId};
 use crate::error::shorten;
 use crate::harness::sabotaged;
 use crate::key::Pattern;
@@ -39,7 +39,8 @@ impl Store {
             let (mut looked_at, mut bytes) = (0, 0);
             let wanted = |scope, key: &str| scope == watched.scope && watched.pattern.matches(key);
             reads.changes(after.seq, &|_, _| true, &mut |at, row| {
-                let row = row.filter(|row| wanted(row.scope, row.key)).map_or_else(
+                let is_told = |row: &LogRow<'_>| row.operation != Operation::Expire || !sabotaged("expire-untold");
+                let row = row.filter(|row| wanted(row.scope, row.key) && is_told(row)).map_or_else(
                     // Damage may have made it look like one of another scope.
                     || row.map_or(Ok(None), |other| codec::verify(other).map(|()| None)),
                     |row| Ok(Some(row)),

@@ -191,7 +191,9 @@ impl Since {
     /// Nothing where that is more than is worth looking at: the key is looked at again.
     fn read(reads: &dyn Reads, doomed: &Doomed) -> Result<Option<Self>> {
         let mut since = Self::default();
-        let Some(newest) = reads.newest(doomed.scope, &doomed.key)? else { return Ok(None) };
+        let Some(newest) = reads.newest(doomed.scope, &doomed.key)? else {
+            return Ok(Some(since).filter(|_| doomed.newest == 0));
+        };
         let mut seq = newest.seq;
         while seq != doomed.newest {
             let mut prev = 0;

@@ -54,6 +54,14 @@ const LIKELY: &[(&str, &str)] = &[
     ("wrong-difference", "kills"),
     ("no-reliance", "serial"),
     ("no-range-reliance", "serial"),
+    ("read-expired", "keep"),
+    ("expire-untold", "keep"),
+    ("touch-loses", "keep"),
+    ("commit-expired", "keep"),
+    ("trim-watched", "keep"),
+    ("trim-bases", "keep"),
+    ("trim-forked", "keep"),
+    ("merge-over", "keep"),
     ("split-commit", "serial"),
 ];
 

@@ -240,19 +240,26 @@ impl Store<'_> {
             return Ok(());
         }
         let state = self.open(random)?;
-        check::look(&state, &mut self.model, self.policy.depth())?;
+        let told = self.look_into(&state, random);
+        // Also before a store that broke is kept.
+        state.close()?;
+        told?;
+        self.all.count("times looked at", 1);
+        Ok(())
+    }
+
+    fn look_into(&mut self, state: &State, random: &mut Rng) -> Result<(), Failure> {
+        check::look(state, &mut self.model, self.policy.depth())?;
         if random.bool() {
-            let told = check::watches(&state, &mut self.model, SLOTS)?;
+            let told = check::watches(state, &mut self.model, SLOTS)?;
             self.all.count("changes told by watches", told);
         }
         if random.bool() {
             let done = state.cleanup()?;
             self.all.count("changes trimmed at once", done.trimmed);
-            check::look(&state, &mut self.model, self.policy.depth())
+            check::look(state, &mut self.model, self.policy.depth())
                 .map_err(|failure| Failure::new(format!("after cleaning up: {failure}")))?;
         }
-        state.close()?;
-        self.all.count("times looked at", 1);
         Ok(())
     }
 
