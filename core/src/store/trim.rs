@@ -90,6 +90,10 @@ struct Look<'s> {
     /// Oldest row of which a named watch has not told yet, among those that were passed over.
     held: Option<i64>,
     scopes: HashMap<ScopeId, Arc<Bounds>>,
+    /// Keys of which rows go that forks and their origin share, in the present plan …
+    shared: HashSet<Box<str>>,
+    /// … and those that wait until that is done, with their cuts: each would keep what only the other still needs.
+    waiting: Vec<(ScopeId, Box<str>, i64)>,
 }
 
 /// What bounds trimming in a scope.
@@ -200,6 +204,21 @@ impl Look<'_> {
         Ok(doomed)
     }
 
+    /// Keys that have waited.
+    fn waited(
+        &mut self,
+        reads: &dyn Reads,
+        settings: &Settings,
+        keys: &[(ScopeId, Box<str>, i64)],
+    ) -> Result<(Vec<Doomed>, bool)> {
+        let mut doomed = Vec::new();
+        for (scope, key, cut) in keys {
+            let bounds = self.bounds(reads, settings, *scope)?;
+            doomed.extend(self.key(reads, settings, &bounds, (*scope, key), *cut)?);
+        }
+        Ok((doomed, false))
+    }
+
     /// The keys of the next rows up to a time that count.
     #[allow(clippy::type_complexity)] // keys, and whether there may be more
     fn next(
@@ -247,6 +266,10 @@ impl Look<'_> {
         (scope, key): (ScopeId, &str),
         cut: i64,
     ) -> Result<Vec<Doomed>> {
+        if self.shared.contains(key) {
+            self.waiting.push((scope, key.into(), cut));
+            return Ok(Vec::new());
+        }
         let Some(newest) = reads.newest(scope, key)? else { return Ok(Vec::new()) };
         let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
         let oldest_ms = bounds.policy.max_age.map_or(i64::MIN, |age| self.now_ms.saturating_sub(millis(age)));
@@ -264,6 +287,9 @@ impl Look<'_> {
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
         walk.doomed.extend(walk.left_bases.difference(&walk.seen).copied());
         walk.doomed.retain(|seq| !pinned.contains(seq));
+        if !bounds.forks.is_empty() || walk.inherited.is_some() {
+            self.shared.insert(key.into());
+        }
         let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
         if walk.doomed.is_empty() {
             return Ok(left.into_iter().collect());
@@ -439,7 +465,16 @@ impl Store {
     pub(crate) fn trim(&self, exact: bool) -> Result<u64> {
         let now_ms = clock::now_ms();
         let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, scopes: HashMap::new() };
+        let mut look = Look {
+            store: self,
+            now_ms,
+            grace_ms,
+            exact,
+            held: None,
+            scopes: HashMap::new(),
+            shared: HashSet::new(),
+            waiting: Vec::new(),
+        };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
@@ -453,13 +488,29 @@ impl Store {
             reads.all_scopes(&mut |scope, _, _| scopes.push(scope))
         })?;
         let before = reached.clone();
-        let mut count = self.trim_with(|reads, settings| look.tail(reads, settings, &mut reached.seq))?;
+        let mut count = self.trim_with(|reads, settings| {
+            look.shared.clear();
+            look.tail(reads, settings, &mut reached.seq)
+        })?;
         for age in ages {
             let aged = reached.aged.entry(millis(age)).or_default();
-            count += self.trim_with(|reads, settings| look.aged(reads, settings, age, aged))?;
+            count += self.trim_with(|reads, settings| {
+                look.shared.clear();
+                look.aged(reads, settings, age, aged)
+            })?;
         }
         for scope in scopes {
-            count += self.trim_with(|reads, settings| Ok((look.heavy(reads, settings, scope)?, false)))?;
+            count += self.trim_with(|reads, settings| {
+                look.shared.clear();
+                Ok((look.heavy(reads, settings, scope)?, false))
+            })?;
+        }
+        while !look.waiting.is_empty() {
+            let keys = std::mem::take(&mut look.waiting);
+            count += self.trim_with(|reads, settings| {
+                look.shared.clear();
+                look.waited(reads, settings, &keys)
+            })?;
         }
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
