@@ -400,3 +400,24 @@ fn what_only_a_fork_has_needed_of_a_key_goes_although_its_origin_knows_it_no_mor
     assert_eq!(theirs.history("k", None).unwrap().len(), 1);
     assert_eq!(state.usage().unwrap().history_bytes, 0);
 }
+
+#[test]
+fn nothing_is_left_when_a_fork_and_its_origin_leave_the_same_row_at_a_time() {
+    let retention = RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() };
+    let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
+    let ours = state.scope("ours").unwrap();
+    let grow = |more: &str| drop(ours.set("chat", format!("{text}{more}")));
+    grow("");
+    grow("one");
+    let theirs = state.fork("ours", "theirs").unwrap();
+    grow("two");
+    grow("three");
+    state.cleanup().unwrap();
+    theirs.set("chat", "another").unwrap();
+    ours.set("chat", "short").unwrap();
+    state.cleanup().unwrap();
+    is_sound(&state);
+    assert_eq!(state.usage().unwrap().history_bytes, 0);
+}

@@ -71,6 +71,10 @@ pub(super) struct Look<'s> {
     /// Keys of which nothing more may go before those watches have moved.
     pub(super) idle: HashSet<(ScopeId, Box<str>)>,
     pub(super) scopes: HashMap<ScopeId, Arc<Bounds>>,
+    /// Keys of which rows go that forks and their origin share, in the present plan …
+    pub(super) shared: HashSet<Box<str>>,
+    /// … and those that wait until that is done: each would keep what only the other still needs.
+    pub(super) waiting: Vec<Suspect>,
 }
 
 /// What bounds trimming in a scope.
@@ -233,6 +237,10 @@ impl Look<'_> {
         (scope, key): (ScopeId, &str),
         cut: i64,
     ) -> Result<Vec<Doomed>> {
+        if self.shared.contains(key) {
+            self.waiting.push(Suspect { scope, key: key.into(), cut });
+            return Ok(Vec::new());
+        }
         let Some(newest) = reads.newest(scope, key)? else { return Ok(Vec::new()) };
         let most = i64::try_from(bounds.policy.max_versions).unwrap_or(i64::MAX);
         let oldest_ms = bounds.policy.max_age.map_or(i64::MIN, |age| self.now_ms.saturating_sub(millis(age)));
@@ -256,6 +264,9 @@ impl Look<'_> {
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.
         walk.doomed.extend(walk.left_bases.keys().filter(|base| !walk.seen.contains(base)));
         walk.doomed.retain(|seq| !pinned.contains(seq));
+        if !bounds.forks.is_empty() || walk.inherited.is_some() {
+            self.shared.insert(key.into());
+        }
         let left = walk.inherited.map(|row| self.left_behind(reads, settings, key, row)).transpose()?.flatten();
         if walk.doomed.is_empty() {
             if is_held {

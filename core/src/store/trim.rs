@@ -56,7 +56,8 @@ impl Store {
         let now_ms = clock::now_ms();
         let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
         let (scopes, idle) = (HashMap::new(), HashSet::new());
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, scopes };
+        let (shared, waiting) = (HashSet::new(), Vec::new());
+        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, scopes, shared, waiting };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
@@ -120,15 +121,19 @@ impl Store {
                 Ok(())
             })?;
             // No snapshot is held for long: meanwhile the log of the database could not start over.
-            for some in suspects.chunks(limits::TRIM_KEYS) {
-                let mut doomed = Vec::new();
-                self.with_settings(|reads, settings| {
-                    for suspect in some {
-                        doomed.extend(look.plan(reads, settings, reason, suspect)?);
-                    }
-                    Ok(())
-                })?;
-                count += self.take_out(doomed)?;
+            while !suspects.is_empty() {
+                for some in suspects.chunks(limits::TRIM_KEYS) {
+                    let mut doomed = Vec::new();
+                    look.shared.clear();
+                    self.with_settings(|reads, settings| {
+                        for suspect in some {
+                            doomed.extend(look.plan(reads, settings, reason, suspect)?);
+                        }
+                        Ok(())
+                    })?;
+                    count += self.take_out(doomed)?;
+                }
+                suspects = std::mem::take(&mut look.waiting);
             }
             if !more {
                 return Ok(count);
