@@ -56,7 +56,7 @@ impl Store {
         let now_ms = clock::now_ms();
         let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
         let (scopes, idle) = (HashMap::new(), HashSet::new());
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, scopes };
+        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, walked: 0, scopes };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
@@ -119,12 +119,18 @@ impl Store {
                 (suspects, more) = find(look, reads, settings)?;
                 Ok(())
             })?;
-            // No snapshot is held for long: meanwhile the log of the database could not start over.
-            for some in suspects.chunks(limits::TRIM_KEYS) {
+            let mut suspects = suspects.iter();
+            // No snapshot is held for long: meanwhile the log of the database could not start over, and in a store of one connection
+            // everybody waits.
+            while suspects.len() > 0 {
                 let mut doomed = Vec::new();
+                look.walked = 0;
                 self.with_settings(|reads, settings| {
-                    for suspect in some {
+                    while look.walked < limits::TRIM_WALK
+                        && let Some(suspect) = suspects.next()
+                    {
                         doomed.extend(look.plan(reads, settings, reason, suspect)?);
+                        look.walked += 1;
                     }
                     Ok(())
                 })?;
