@@ -66,8 +66,8 @@ pub const TRIM_ROWS: usize = 512;
 pub const TRIM_LOOK: usize = 65_536;
 /// Changes that a key may have got since it was looked at for what is to be trimmed.
 pub const TRIM_SINCE: i64 = 64;
-/// Keys whose past is looked at in one snapshot.
-pub const TRIM_KEYS: usize = 256;
+/// Rows of keys that are looked at in one snapshot, at least those of one key.
+pub const TRIM_WALK: usize = 2_048;
 /// Changes after which it is noted how far the log was looked at, though nothing was trimmed.
 pub const TRIM_NOTE: i64 = 10_000;
 /// Changes of this process after which the past is trimmed before its time has come.

@@ -443,3 +443,26 @@ fn what_is_gone_since_a_moment_is_not_passed_over_although_the_key_came_back() {
     let watch = state.watch(WatchOptions { since: Some(there), ..WatchOptions::default() }).unwrap();
     assert_eq!(watch.next().unwrap_err().kind(), ErrorKind::NotFound, "the deletion must not be passed over");
 }
+
+#[test]
+fn writers_of_a_store_of_one_connection_wait_for_no_more_than_a_part_of_the_trimming() {
+    let state =
+        State::with_config(StateConfig { retention: RetentionPolicy::keep_all(), ..StateConfig::default() }).unwrap();
+    for n in 0..300 {
+        state.set_many((0..1_000).map(|k| (format!("k{k}"), n))).unwrap();
+    }
+    state.set_retention(Some(&keep(5))).unwrap();
+    let mut longest = Duration::ZERO;
+    std::thread::scope(|threads| {
+        let cleanup = threads.spawn(|| state.cleanup().unwrap());
+        while !cleanup.is_finished() {
+            let start = Instant::now();
+            state.set("x", 1).unwrap();
+            longest = longest.max(start.elapsed());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert!(longest < Duration::from_millis(400), "{longest:?}");
+    assert!(state.usage().unwrap().changes < 10_000);
+    is_sound(&state);
+}

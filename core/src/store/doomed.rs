@@ -70,6 +70,8 @@ pub(super) struct Look<'s> {
     pub(super) held: Option<i64>,
     /// Keys of which nothing more may go before those watches have moved.
     pub(super) idle: HashSet<(ScopeId, Box<str>)>,
+    /// Rows of keys that were looked at in this snapshot.
+    pub(super) walked: usize,
     pub(super) scopes: HashMap<ScopeId, Arc<Bounds>>,
     /// Keys of which rows go that forks and their origin share, in the present plan …
     pub(super) shared: HashSet<Box<str>>,
@@ -259,6 +261,7 @@ impl Look<'_> {
             }
             successor.1 <= self.grace_ms
         })?;
+        self.walked += walk.seen.len();
         let mut pinned = if sabotaged("trim-bases") { HashSet::new() } else { walk.bases };
         bounds.pin(reads, key, &walk.doomed, &mut pinned)?;
         // A row that others were stored as differences from stays as long as one of them does, and then goes with them.

@@ -10,7 +10,7 @@ use super::{Store, codec};
 use crate::engine::{Reads, ScopeId, Taken, Trimmed, Writes};
 use crate::{Cleanup, Result, clock, limits};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64;
@@ -57,7 +57,8 @@ impl Store {
         let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
         let (scopes, idle) = (HashMap::new(), HashSet::new());
         let (shared, waiting) = (HashSet::new(), Vec::new());
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, scopes, shared, waiting };
+        let walked = 0;
+        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, walked, scopes, shared, waiting };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
@@ -115,25 +116,29 @@ impl Store {
         let mut count = 0;
         loop {
             self.sweeper.check()?;
-            let (mut suspects, mut more) = (Vec::new(), false);
+            let (mut suspects, mut more) = (VecDeque::new(), false);
             self.with_settings(|reads, settings| {
-                (suspects, more) = find(look, reads, settings)?;
+                let found = find(look, reads, settings)?;
+                (suspects, more) = (found.0.into(), found.1);
                 Ok(())
             })?;
-            // No snapshot is held for long: meanwhile the log of the database could not start over.
+            // No snapshot is held for long: meanwhile the log of the database could not start over, and in a store of one connection
+            // everybody waits.
             while !suspects.is_empty() {
-                for some in suspects.chunks(limits::TRIM_KEYS) {
-                    let mut doomed = Vec::new();
-                    look.shared.clear();
-                    self.with_settings(|reads, settings| {
-                        for suspect in some {
-                            doomed.extend(look.plan(reads, settings, reason, suspect)?);
-                        }
-                        Ok(())
-                    })?;
-                    count += self.take_out(doomed)?;
-                }
-                suspects = std::mem::take(&mut look.waiting);
+                let mut doomed = Vec::new();
+                look.walked = 0;
+                look.shared.clear();
+                self.with_settings(|reads, settings| {
+                    while look.walked < limits::TRIM_WALK
+                        && let Some(suspect) = suspects.pop_front()
+                    {
+                        doomed.extend(look.plan(reads, settings, reason, &suspect)?);
+                        look.walked += 1;
+                    }
+                    Ok(())
+                })?;
+                count += self.take_out(doomed)?;
+                suspects.extend(look.waiting.drain(..));
             }
             if !more {
                 return Ok(count);
