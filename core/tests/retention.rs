@@ -239,3 +239,15 @@ fn what_is_gone_since_a_moment_is_not_passed_over_although_the_key_came_back() {
     let watch = state.watch(WatchOptions { since: Some(there), ..WatchOptions::default() }).unwrap();
     assert_eq!(watch.next().unwrap_err().kind(), ErrorKind::NotFound, "the deletion must not be passed over");
 }
+
+#[test]
+fn a_policy_that_was_just_set_is_the_one_by_which_an_exclusive_store_is_trimmed() {
+    let place = place(RetentionPolicy::keep_all());
+    let state = State::with_config(StateConfig { exclusive: true, ..place.config.clone() }).unwrap();
+    for n in 0..20 {
+        state.set("k", n).unwrap();
+    }
+    assert_eq!(state.cleanup().unwrap().trimmed, 0);
+    state.set_retention(Some(&keep(1))).unwrap();
+    assert_eq!(state.cleanup().unwrap().trimmed, 19);
+}
