@@ -144,9 +144,8 @@ impl Model {
     ) -> Result<(), Failure> {
         let after = self.versions.get(&slot).copied().unwrap_or(0);
         let version = match answer {
-            Some(Answer::Version(version)) => Some(*version),
+            Some(Answer::Version(version) | Answer::Merged { version, keys: 1.., .. }) => Some(*version),
             Some(Answer::Within { version, .. }) => *version,
-            Some(Answer::Merged { version, keys: 1.., .. }) => Some(*version),
             _ => None,
         };
         hold!(version.is_none_or(|version| version > after), "it comes after version {after}");
