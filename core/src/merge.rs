@@ -88,8 +88,9 @@ impl Scope {
     /// `NotFound` when there is no such child; `Conflict` when there is one of the new name already; `Invalid` for a name that
     /// breaks the rules.
     pub fn fork(&self, scope: &str, name: &str) -> Result<Scope> {
-        self.store()?.fork_scope(self.id(), ScopeName::parse(scope)?, ScopeName::parse(name)?)?;
-        self.scope(name)
+        // Nothing is read after the commit: that could fail, and the fork would be there.
+        let made = self.store()?.fork_scope(self.id(), ScopeName::parse(scope)?, ScopeName::parse(name)?)?;
+        Ok(self.child(made, name))
     }
 
     /// Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit. A key that both

@@ -318,8 +318,13 @@ impl Scope {
                 format!("scopes nest at most {} levels deep", limits::SCOPE_DEPTH),
             ));
         }
-        let child = Self::new(Arc::clone(&self.session), store.scope(self.id, parsed)?, name, self.depth + 1);
-        Ok(Self { origin: self.origin.clone(), ..child })
+        Ok(self.child(store.scope(self.id, parsed)?, name))
+    }
+
+    /// A handle of a child scope that is there.
+    pub(crate) fn child(&self, id: ScopeId, name: &str) -> Self {
+        let child = Self::new(Arc::clone(&self.session), id, name, self.depth + 1);
+        Self { origin: self.origin.clone(), ..child }
     }
 
     /// The names of the child scopes, sorted by bytes.

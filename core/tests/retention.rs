@@ -466,3 +466,15 @@ fn writers_of_a_store_of_one_connection_wait_for_no_more_than_a_part_of_the_trim
     assert!(state.usage().unwrap().changes < 10_000);
     is_sound(&state);
 }
+
+#[test]
+fn a_policy_that_was_just_set_is_the_one_by_which_an_exclusive_store_is_trimmed() {
+    let place = place(RetentionPolicy::keep_all());
+    let state = State::with_config(StateConfig { exclusive: true, ..place.config.clone() }).unwrap();
+    for n in 0..20 {
+        state.set("k", n).unwrap();
+    }
+    assert_eq!(state.cleanup().unwrap().trimmed, 0);
+    state.set_retention(Some(&keep(1))).unwrap();
+    assert_eq!(state.cleanup().unwrap().trimmed, 19);
+}

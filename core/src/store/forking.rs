@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 
 impl Store {
     /// Makes a copy of a child scope, with the scopes inside it.
-    pub(crate) fn fork_scope(&self, parent: ScopeId, scope: ScopeName<'_>, name: ScopeName<'_>) -> Result<()> {
+    pub(crate) fn fork_scope(&self, parent: ScopeId, scope: ScopeName<'_>, name: ScopeName<'_>) -> Result<ScopeId> {
+        let mut made = 0;
         self.engine
             .write(&mut |writes| {
                 let from = writes.reads().find_scope(parent, scope.as_str())?.ok_or_else(|| {
@@ -23,9 +24,10 @@ impl Store {
                         format!("there is a scope {:?} already; fork under another name", name.as_str()),
                     ));
                 }
-                copy(writes, from, parent, name.as_str())
+                made = copy(writes, from, parent, name.as_str())?;
+                Ok(())
             })
-            .map(drop)
+            .map(|_| made)
     }
 
     /// From what a scope was forked, if it was.
@@ -80,19 +82,19 @@ impl Store {
     /// The value of a key when a row was the newest, whether its time had run out or not; the outer `None` says that it is not kept.
     #[allow(clippy::option_option)] // whether it is known, and if so, whether it was there
     pub(crate) fn document_at(&self, scope: ScopeId, key: &str, seq: i64) -> Result<Option<Option<Value>>> {
-        let mut found = Ok(None);
+        let mut found = None;
         self.engine.snapshot(&mut |reads| {
-            found = value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN });
+            found = match value_at(reads, scope, key, AsOf { seq, clock_ms: i64::MIN }) {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                value => Some(value?),
+            };
             Ok(())
         })?;
-        match found {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            found => found.map(Some),
-        }
+        Ok(found)
     }
 }
 
-fn copy(writes: &mut dyn Writes, from: ScopeId, parent: ScopeId, name: &str) -> Result<()> {
+fn copy(writes: &mut dyn Writes, from: ScopeId, parent: ScopeId, name: &str) -> Result<ScopeId> {
     // Before the copy is there: it could be inside what is copied.
     let mut inside = Vec::new();
     for child in writes.reads().scopes(from)? {
@@ -101,5 +103,6 @@ fn copy(writes: &mut dyn Writes, from: ScopeId, parent: ScopeId, name: &str) -> 
         }
     }
     let made = writes.fork_scope(from, parent, name)?;
-    inside.into_iter().try_for_each(|(id, child)| copy(writes, id, made, &child))
+    inside.into_iter().try_for_each(|(id, child)| copy(writes, id, made, &child).map(drop))?;
+    Ok(made)
 }

@@ -29,7 +29,8 @@ impl Content {
     fn add(&mut self, prefix: &str, scope: &Scope) -> Result<()> {
         for item in scope.items("*")? {
             let (key, entry) = item?;
-            self.keys.insert(format!("{prefix}{key}"), (entry.document().text().to_owned(), entry.version()));
+            let ends = entry.expires_ms().map_or_else(String::new, |at| format!(" until {at}"));
+            self.keys.insert(format!("{prefix}{key}"), (format!("{}{ends}", entry.document().text()), entry.version()));
         }
         for watch in scope.named_watches()? {
             self.keys.insert(format!("{prefix}{WATCH}{}", watch.name), (String::new(), watch.version));

@@ -42,7 +42,7 @@ struct Point {
 
 fn run(context: &Context) -> Result<Outcome, Failure> {
     harness::use_one_thread(true);
-    harness::set_clock(1_700_000_000_000);
+    harness::set_clock(template::CLOCK_MS);
     let mut outcome = Outcome::default();
     let (mut templates, dir) = (Vec::new(), context.fast_dir.join("template"));
     for setting in Setting::ALL {
@@ -117,7 +117,9 @@ fn choose(context: &Context, cases: &[(Case<'_>, Expected)]) -> Vec<Point> {
         }
     }
     if let Some(only) = &context.only {
-        points.retain(|point| *only == format!("{}:{}", name(&cases[point.case].0), point.fault));
+        // One point, or all of one operation: `shared/fork:`.
+        points
+            .retain(|point| only.ends_with(':') || *only == format!("{}:{}", name(&cases[point.case].0), point.fault));
     }
     points
 }

@@ -1,8 +1,8 @@
 //! Every public operation that may touch the disk, each with what it needs and what it answers.
 
 use llmspell_state_persistence::{
-    Call, Change, Document, Entry, Error, ErrorKind, IntoDocument as _, Result, Scope, Select, State, Transaction,
-    Watch, WatchOptions,
+    Call, Change, Document, Entry, Error, ErrorKind, IntoDocument as _, Origin, Result, RetentionPolicy, Scope, Select,
+    State, Transaction, Undo, Watch, WatchOptions,
 };
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -161,6 +161,37 @@ fn begin(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// Has one version kept of each key. What is over is told before, which is a commit of its own.
+fn keep_one(bench: &mut Bench) -> Result<()> {
+    bench.state.cleanup()?;
+    bench.state.set_retention(Some(&one_version())).map(drop)
+}
+
+fn one_version() -> RetentionPolicy {
+    // The named watch of these stores has still to tell of everything.
+    RetentionPolicy { max_versions: 1, trim_watched: true, ..RetentionPolicy::keep_all() }
+}
+
+/// A fork that has changed something, and so has what it was made from.
+fn part(bench: &mut Bench) -> Result<()> {
+    let fork = bench.state.fork("scope", "copy")?;
+    fork.set("in", "theirs")?;
+    fork.set("new", noise(5_000))?;
+    bench.scope.set("own", "ours").map(drop)
+}
+
+const RUN: &str = "trial";
+
+fn run_something(bench: &mut Bench) -> Result<()> {
+    let run = bench.state.as_run(Origin { run: Some(RUN.into()), ..Origin::default() })?;
+    run.set("k001", "tried")?;
+    run.delete("k002")?;
+    run.set("tried", noise(5_000)).map(drop)
+}
+
+/// An hour.
+const TTL: Duration = Duration::from_secs(3_600);
+
 /// Every operation.
 pub(super) const ALL: &[Operation] = &[
     Operation { name: "open-new", past: Past::Nothing, run: Run::Open },
@@ -297,6 +328,38 @@ pub(super) const ALL: &[Operation] = &[
             call: |bench| Ok(transaction(bench)?.commit()?.into()),
         },
     },
+    call("set-ttl", |bench| Ok(bench.state.set_with("k007", "brief", TTL)?.into())),
+    call("set-over-expired", |bench| Ok(bench.state.set("brief", "again")?.into())),
+    warm("touch", |bench| Ok(bench.state.touch("large", TTL)?.into())),
+    call("touch-expired", |bench| Ok(bench.state.touch("brief", TTL)?.into())),
+    call("sweep", |bench| Ok(bench.state.cleanup()?.expired.into())),
+    Operation {
+        name: "trim",
+        past: Past::Long,
+        run: Run::Call { prepare: keep_one, call: |bench| Ok(bench.state.cleanup()?.trimmed.into()) },
+    },
+    call("set-default-ttl", |bench| Ok(bench.scope.set_default_ttl(TTL)?.into())),
+    call("set-retention", |bench| Ok(bench.scope.set_retention(Some(&one_version()))?.into())),
+    call("fork", |bench| Ok(bench.state.fork("scope", "copy")?.name().into())),
+    Operation {
+        name: "merge-fork",
+        past: Past::Closed,
+        run: Run::Call {
+            prepare: part,
+            call: |bench| {
+                let merged = bench.scope.merge_from(&bench.state.scope("copy")?)?;
+                Ok(json!([merged.version, merged.keys]))
+            },
+        },
+    },
+    Operation {
+        name: "undo",
+        past: Past::Closed,
+        run: Run::Call {
+            prepare: run_something,
+            call: |bench| Ok(bench.state.undo(Undo { run: Some(RUN.into()), ..Undo::default() })?.keys.into()),
+        },
+    },
     warm("post-set", |bench| Ok(posted(bench.state.calls().set("k007", "posted")?)?.into())),
     call("post-append", |bench| Ok(posted(bench.state.calls().append("list", 3)?)?.into())),
     within("post-commit", |bench| {
@@ -359,6 +422,7 @@ pub(super) fn fill(state: &State) -> Result<()> {
     state.set("deleted", true)?;
     state.delete("deleted")?;
     state.scope("scope")?.set("in", 1)?;
+    state.set_with("brief", "over", Duration::from_secs(1))?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::content::Content;
 use super::operations::{Past, fill};
 use crate::Failure;
 use crate::vfs::fault::{Disk, Fault, Kind, Times};
-use llmspell_state_persistence::{RetentionPolicy, State, StateConfig, SyncMode};
+use llmspell_state_persistence::{RetentionPolicy, State, StateConfig, SyncMode, harness};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -49,6 +49,9 @@ impl Setting {
         self.sync_mode == SyncMode::Full
     }
 }
+
+/// The time at which all operations are made, in milliseconds since the epoch.
+pub(super) const CLOCK_MS: i64 = 1_700_000_000_000;
 
 /// The name of the store's file.
 pub(super) const NAME: &str = "store.db";
@@ -103,8 +106,11 @@ impl Template {
 
 fn build(setting: Setting, past: Past, dir: &Path) -> Result<(Disk, State), Failure> {
     let disk = Disk::new(dir, &Files::new())?;
+    // What lives for a second only is over afterwards, and nobody has told of it.
+    harness::set_clock(CLOCK_MS - 60_000);
     let state = State::with_config(setting.at(dir))?;
     fill(&state)?;
+    harness::set_clock(CLOCK_MS);
     if past == Past::Long {
         for _ in 0..SETS {
             state.set("k269", 1)?;
