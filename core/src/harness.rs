@@ -89,7 +89,6 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("read-expired", "a key whose time has run out is still read"),
     ("expire-untold", "a watch does not tell of keys whose time has run out"),
     ("touch-loses", "a touch takes the value away"),
-    ("commit-expired", "a transaction's commit ignores what has expired since it was read"),
     ("trim-watched", "trimming takes what named watches have still to tell"),
     ("trim-bases", "trimming takes rows from which kept ones are stored as differences"),
     ("trim-forked", "trimming takes what keys of forks still are"),

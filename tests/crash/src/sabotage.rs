@@ -57,7 +57,6 @@ const LIKELY: &[(&str, &str)] = &[
     ("read-expired", "keep"),
     ("expire-untold", "keep"),
     ("touch-loses", "keep"),
-    ("commit-expired", "keep"),
     ("trim-watched", "keep"),
     ("trim-bases", "keep"),
     ("trim-forked", "keep"),
