@@ -156,10 +156,15 @@ impl Source<'_> {
 
 /// A plain value; every language makes the same.
 fn filled(tag: &str, size: usize) -> Value {
-    let squares = (0_u64..).flat_map(|n| (n * n).to_string().into_bytes()).map(char::from);
+    let mut pad = String::with_capacity(size + tag.len());
     // Long values have much in common: they are stored as differences.
-    let pad: String =
-        if size < 4_000 { tag.chars().cycle().take(size).collect() } else { squares.take(size).collect() };
+    for n in 0_u64.. {
+        if pad.len() >= size {
+            break;
+        }
+        if size < 4_000 { pad.push_str(tag) } else { pad.push_str(&(n * n).to_string()) }
+    }
+    pad.truncate(size);
     json!({"tag": tag, "pad": pad})
 }
 
