@@ -478,3 +478,13 @@ fn a_policy_that_was_just_set_is_the_one_by_which_an_exclusive_store_is_trimmed(
     state.set_retention(Some(&keep(1))).unwrap();
     assert_eq!(state.cleanup().unwrap().trimmed, 19);
 }
+
+#[test]
+fn a_deleted_key_that_no_fork_knows_is_forgotten_although_its_scope_has_forks() {
+    let state = State::with_config(StateConfig { retention: forget(), ..StateConfig::default() }).unwrap();
+    let agent = state.scope("agent").unwrap();
+    state.fork("agent", "trial").unwrap();
+    agent.set("later", 1).unwrap();
+    delete_for_good(&state, &agent, "later");
+    is_sound(&state);
+}

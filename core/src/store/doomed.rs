@@ -348,6 +348,10 @@ impl Bounds {
                 })?;
                 seq = prev;
             }
+            if seq == 0 {
+                // The fork does not know the key, or not any more what it has started from.
+                continue;
+            }
             if is_needed {
                 pinned.insert(seq);
             } else if doomed.contains(&seq) {
