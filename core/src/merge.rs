@@ -64,8 +64,14 @@ pub enum Merge {
 impl MergeConflict {
     /// Whether the answer to one is one to the other.
     fn is_same(&self, other: &Self) -> bool {
-        let texts = |of: &Self| [&of.base, &of.ours, &of.theirs].map(|d| d.as_ref().map(|d| d.text().to_owned()));
-        self.key == other.key && self.path == other.path && texts(self) == texts(other)
+        let is_same = |one: &Option<Document>, other: &Option<Document>| {
+            one.as_ref().map(Document::text) == other.as_ref().map(Document::text)
+        };
+        self.key == other.key
+            && self.path == other.path
+            && is_same(&self.base, &other.base)
+            && is_same(&self.ours, &other.ours)
+            && is_same(&self.theirs, &other.theirs)
     }
 }
 
@@ -113,11 +119,6 @@ impl Scope {
         fork: &Scope,
         mut resolve: impl FnMut(&MergeConflict) -> Result<Option<Resolution>, E>,
     ) -> Result<Merged, E> {
-        if !Arc::ptr_eq(self.session(), fork.session()) {
-            return Err(
-                Error::invalid("the fork is of another opening of a store; use a handle from the same one").into()
-            );
-        }
         let mut retry = Retry::new(limits::ATTEMPTS);
         loop {
             let transaction = self.transaction()?;
