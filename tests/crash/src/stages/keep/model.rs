@@ -266,7 +266,8 @@ impl Model {
                     // Also where it is not kept any more what it was when they parted.
                     hold!(!is_known || is != would, "{key} is the same in both");
                 }
-                _ if is_known && stays => {}
+                // The same value in all three; its time to expire may be another in the fork, which counts as a change.
+                _ if is_known && stays => unsure += u64::from(was == is && is == would),
                 Some(Answer::Merged { version, .. }) if is_known => {
                     hold!(was == is, "both have changed {key}, which was not told: {base:?}, {mine:?}, {other:?}");
                     ours.put(key, other, operation, Some(*version), after, true);
