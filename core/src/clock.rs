@@ -2,7 +2,7 @@
 
 use crate::harness;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, UTC; 0 when the clock stands before it.
 pub(crate) fn now_ms() -> i64 {
@@ -86,4 +86,32 @@ mod tests {
         let steady = Steady::new(Some("before-the-power-cut 12345"));
         assert!((steady.now_ms() - now_ms()).abs() < 1_000);
     }
+}
+
+/// Tells for how long this thread has waited for others, such as a disk.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+    worked: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now(), worked: worked() }
+    }
+
+    /// The time since the start but for that in which this thread was at work.
+    pub(crate) fn waited(&self) -> Duration {
+        self.start.elapsed().saturating_sub(worked().saturating_sub(self.worked))
+    }
+}
+
+/// The processor's time of this thread.
+#[allow(unsafe_code)]
+fn worked() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours, and stays as it is where there is no such clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }

@@ -256,6 +256,8 @@ pub(crate) trait Writes {
     fn head(&self) -> Head;
     /// The time of the newest row, in milliseconds since the epoch.
     fn last_ms(&self) -> i64;
+    /// How many statements were to write something so far, those that failed included.
+    fn written(&self) -> u64;
     /// Whether the disk is so full that it must be left to deletions.
     fn is_short_of_space(&self) -> bool;
     /// Appends a row to the log and makes it the newest of its key, which has had the entry `replaced` so far.

@@ -198,12 +198,24 @@ impl<'w> Apply<'w> {
         packed: Packed,
         life: Life,
     ) -> Result<Applied> {
+        self.check_space()?;
         let newest = self.bury(scope, &key, newest)?;
         self.put(scope, key, Operation::Set, newest, document, packed, life).map(Applied::Written)
     }
 
+    fn check_space(&self) -> Result<()> {
+        if self.writes.is_short_of_space() {
+            return Err(Error::new(
+                ErrorKind::DiskFull,
+                "the disk is full; what space is left is kept for deleting, so free some and try again",
+            ));
+        }
+        Ok(())
+    }
+
     /// The same value with another time to expire.
     fn touch(&mut self, scope: ScopeId, key: Box<str>, newest: Newest, life: Life) -> Result<()> {
+        self.check_space()?;
         let entry = snapshot::entry(self.reads(), newest, scope, &key, MAX_STORED_BYTES)?;
         if sabotaged("touch-loses") {
             let nothing = Document::from_value(&serde_json::Value::Null, MAX_STORED_BYTES)?;
@@ -236,12 +248,6 @@ impl<'w> Apply<'w> {
         mut packed: Packed,
         life: Life,
     ) -> Result<Arc<Entry>> {
-        if self.writes.is_short_of_space() {
-            return Err(Error::new(
-                ErrorKind::DiskFull,
-                "the disk is full; what space is left is kept for deleting, so free some and try again",
-            ));
-        }
         // Packing took no lock: the row from which the value differs may be gone since.
         if let Some(base) = &packed.base
             && !self.reads().has(base.seq, base.check)?

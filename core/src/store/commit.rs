@@ -1,6 +1,7 @@
 //! Commit groups: whoever finds the writer free leads, commits what waits together with its own request, and answers
 //! everybody. A lone caller pays for no other thread, many callers share one commit and one sync.
 
+use crate::clock::Stopwatch;
 use crate::harness::sabotaged;
 use crate::interrupt::{Waiting, uninterruptible};
 #[cfg(models)]
@@ -13,8 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 #[cfg(not(models))]
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A group that is waited for has so many requests at least.
 #[cfg(not(models))]
@@ -78,7 +78,8 @@ thread_local! {
 pub(crate) struct Commits<W: Writer> {
     queue: Mutex<Queue<W>>,
     room: Condvar,
-    /// How many requests groups had lately that were led for callers that left, and how long the last of them took, in microseconds.
+    /// Of groups that were led for callers that left: how many requests they had lately, and how many microseconds the last of
+    /// them waited for the disk.
     last: (AtomicUsize, AtomicU64),
 }
 
@@ -266,12 +267,12 @@ impl<W: Writer> Commits<W> {
     /// Commits so many groups for others, and hands over.
     fn lead_groups(&self, writer: &W, groups: usize) {
         let commit_group = |mut group: Group<W>| {
-            let (count, start) = (group.len(), Instant::now());
+            let (count, started) = (group.len(), Stopwatch::start());
             let requests = group.iter_mut().map(|(_, request)| std::mem::take(request)).collect();
             let answers = uninterruptible(|| commit(writer, requests));
             let expected = self.last.0.load(Ordering::Relaxed);
             self.last.0.store(count.max(expected - expected.div_ceil(4)), Ordering::Relaxed);
-            self.last.1.store(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.last.1.store(u64::try_from(started.waited().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.answer(group, answers);
         };
         for _ in 0..groups {
@@ -288,7 +289,8 @@ impl<W: Writer> Commits<W> {
     }
 
     /// Waits a moment for those who were answered together last: they tend to come back together. Otherwise the first of them
-    /// would be a group alone, and all others wait for its sync.
+    /// would be a group alone, and all others wait for its sync. Where a sync takes no time, working on the first while the others
+    /// come is faster.
     #[cfg(not(models))]
     fn linger(&self) {
         let (count, micros) = (self.last.0.load(Ordering::Relaxed), self.last.1.load(Ordering::Relaxed));

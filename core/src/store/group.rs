@@ -81,27 +81,27 @@ impl Store {
             let times = Times { now_ms: clock::now_ms().max(writes.last_ms()), clock_ms: self.clock_ms() };
             let settings = self.settings(writes.reads(), start)?;
             for request in requests.take().into_iter().flatten() {
-                let alone = count == 1;
-                if !alone {
+                // Undoing a part costs more than most parts, so only what may fail halfway can be undone alone.
+                let guarded = count > 1 && request.may_fail_halfway();
+                if guarded {
                     writes.savepoint()?;
                 }
-                let before = published.len();
+                let (before, written) = (published.len(), writes.written());
                 let result = Apply::new(writes, rules, &settings, times, &mut published).request(request);
-                if alone {
-                    results.push(Ok(result?));
-                    break;
-                }
-                if let Err(error) = &result {
-                    published.truncate(before);
-                    // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
-                    if sabotaged("half-group") {
-                        writes.release()?;
-                        results.push(result);
-                        continue;
+                match &result {
+                    Ok(_) if guarded => writes.release()?,
+                    Ok(_) => {}
+                    Err(error) => {
+                        published.truncate(before);
+                        if guarded && sabotaged("half-group") {
+                            writes.release()?;
+                        } else if guarded {
+                            // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
+                            writes.undo().map_err(|_| error.clone())?;
+                        } else if count == 1 || writes.written() > written {
+                            return Err(error.clone());
+                        }
                     }
-                    writes.undo().map_err(|_| error.clone())?;
-                } else {
-                    writes.release()?;
                 }
                 results.push(result);
             }

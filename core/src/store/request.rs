@@ -137,6 +137,12 @@ impl Request {
         Some(Self { changes, relies_on: None, origin: self.origin.clone() })
     }
 
+    /// Whether it may be refused, or find something damaged, when it has written a part already. What changes one key looks
+    /// first, and can only fail together with the disk afterwards.
+    pub(crate) fn may_fail_halfway(&self) -> bool {
+        !matches!(*self.changes, [Change::One { .. }])
+    }
+
     /// Bytes that wait with it in the queue.
     pub(crate) fn footprint(&self) -> usize {
         self.changes.iter().map(Change::footprint).sum()

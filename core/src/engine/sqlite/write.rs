@@ -92,14 +92,16 @@ impl Shared {
         let applied = self.start(connection, writer.known).and_then(|start| {
             let mut change = Change {
                 view: View(connection),
+                append: None,
+                move_entry: None,
                 head: start.head,
                 last_ms: start.last_ms,
                 last_check: None,
-                wrote: false,
+                written: 0,
                 short_of_space: start.short_of_space,
             };
             work(&mut change)?;
-            Ok((start, (change.head, change.last_ms), change.last_check, change.wrote))
+            Ok((start, (change.head, change.last_ms), change.last_check, change.written > 0))
         });
         let (start, end, last_check, wrote) = match applied {
             Ok(applied) => applied,
