@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 from contenders import PEERS, Apsw, Contender, Dict, Diskcache, Lmdb, Ours, Redis, Rocks, Sqlite
+from llmspell_state import RetentionPolicy
 from measure import Case, Effort, over, repeated, say, threads_per_second, turns
 from values import SMALL, of_size, small
 
@@ -127,6 +128,23 @@ def set_alone(effort: Effort) -> Iterator[Case]:
                 seconds = effort.batch_seconds * 3
                 runs = {contender.name: over(contender.set, pairs, seconds) for contender in contenders}
                 yield turns(Case(f"set, {sync}, {size}", "µs"), runs, effort.rounds)
+
+
+def set_history(effort: Effort) -> Iterator[Case]:
+    """One set after the other with every old value kept, with as many as is usual, and with none."""
+    pairs = changing(small, 20_000)
+    policies = {
+        Ours.name: RetentionPolicy(),
+        f"{Ours.name}, all versions": RetentionPolicy(max_age=None, max_versions=None),
+        f"{Ours.name}, no history": RetentionPolicy(max_versions=1),
+    }
+    with ExitStack() as stack:
+        runs = {}
+        for what, policy in policies.items():
+            (ours,) = stack.enter_context(opened([Ours], "NORMAL", retention=policy))
+            load(ours, BATCH)
+            runs[what] = over(ours.set, pairs, effort.batch_seconds * 3)
+        yield turns(Case("set with history, NORMAL, small", "µs"), runs, effort.rounds)
 
 
 def changing(value: Callable[[int], Any], count: int) -> list[tuple[str, Any]]:
@@ -275,6 +293,7 @@ ALL = [
     get_random,
     get_uncached,
     set_alone,
+    set_history,
     set_many,
     set_threads,
     keys_by_prefix,

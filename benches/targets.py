@@ -55,6 +55,8 @@ TARGETS = [
     Target("set, NORMAL, 1 KB", DISKCACHE, 0.3),
     Target("set, FULL, small", EMBEDDED, 1.0),
     Target("set, FULL, 1 KB", EMBEDDED, 1.0),
+    Target("set with history", (f"{OURS}, no history",), 1.3),
+    Target("set with history", (f"{OURS}, no history",), 1.3, f"{OURS}, all versions"),
     Target("set_many of 10,000, small", SQLITE, 1.0),
     Target("set_many of 10,000, small", DISKCACHE, 0.1),
     Target("set_many of 10,000, 1 KB", SQLITE, 0.6),
@@ -108,7 +110,7 @@ def judge(target: Target, case: Case) -> Verdict | None:
     met = ratio >= target.ratio if more_is_better else ratio <= target.ratio
     bound = "at least" if more_is_better else "at most"
     of = best if len(target.peers) == 1 else f"the best peer, {best}"
-    how = " (no compression)" if target.ours != OURS else ""
+    how = "" if target.ours == OURS else f" ({target.ours.removeprefix(f'{OURS}, ')})"
     return Verdict(case.name + how, f"{bound} {target.ratio:g} × {of}", f"{ratio:.3g} ×", met)
 
 
