@@ -3,6 +3,7 @@
 use llmspell_state_persistence::{Document, ErrorKind, Moment, Operation, Origin, State, Undo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn by(actor: &str, run: &str) -> Origin {
     Origin { actor: Some(actor.into()), run: Some(run.into()), reason: None }
@@ -193,6 +194,27 @@ fn a_run_that_went_on_after_others_is_undone_to_what_the_others_left() {
     bad.delete("k").unwrap();
     assert_eq!(undo().keys, 1);
     assert_eq!(state.get("k").unwrap(), Some(json!("somebody's")));
+}
+
+#[test]
+fn that_a_time_has_run_out_is_no_change_of_somebody_else() {
+    let state = State::in_memory().unwrap();
+    let bad = state.as_run(by("planner", "bad")).unwrap();
+    for again in [false, true] {
+        state.set_many([("k", "before"), ("touched", "before")]).unwrap();
+        bad.set_with("k", "bad", Duration::from_millis(20)).unwrap();
+        bad.set("touched", "bad").unwrap();
+        state.touch("touched", Duration::from_millis(20)).unwrap();
+        std::thread::sleep(Duration::from_millis(25));
+        state.cleanup().unwrap();
+        assert_eq!(state.history("k", Some(1)).unwrap()[0].operation, Operation::Expire);
+        if again {
+            bad.set("k", "worse").unwrap();
+        }
+        let done = state.undo(Undo { run: Some("bad".into()), ..Undo::default() }).unwrap();
+        assert_eq!(done.refused, [(vec![], "touched".to_owned())]);
+        assert_eq!(state.get("k").unwrap(), Some(json!("before")), "{again}");
+    }
 }
 
 #[test]
