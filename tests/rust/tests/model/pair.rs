@@ -279,16 +279,11 @@ impl Pair {
         let (mut before, mut commits) = (self.model.clone(), 0);
         for (done, (key, number)) in writes.iter().enumerate() {
             before.clone_from(&self.model);
-            let verb = match number {
-                Some(number) => {
-                    writeln!(input, "set\t{key}\t{number}").unwrap();
-                    Verb::Set(key.clone(), json!(number))
-                }
-                None => {
-                    writeln!(input, "delete\t{key}").unwrap();
-                    Verb::Delete(key.clone())
-                }
-            };
+            let (line, verb) = number.map_or_else(
+                || (format!("delete\t{key}"), Verb::Delete(key.clone())),
+                |number| (format!("set\t{key}\t{number}"), Verb::Set(key.clone(), json!(number))),
+            );
+            writeln!(input, "{line}").unwrap();
             commits += u64::from(self.model.expect(0, &verb) != Ok(json!(false)));
             if done + 1 < writes.len() {
                 answer.clear();
