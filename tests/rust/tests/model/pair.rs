@@ -142,7 +142,11 @@ impl Pair {
     }
 
     fn follow(&mut self, save: bool) -> Outcome {
-        self.replicas.iter_mut().try_for_each(|replica| replica.follow(&self.model.scopes[replica.scope], save))
+        self.calm();
+        let scopes = &self.model.scopes;
+        let told = self.replicas.iter_mut().try_for_each(|replica| replica.follow(&scopes[replica.scope], save));
+        Self::surely(&self.model)?;
+        told
     }
 
     fn open(&mut self) -> Outcome {
@@ -168,6 +172,7 @@ impl Pair {
             self.state.close().unwrap();
         }
         let answers: Vec<_> = told.iter().collect();
+        Self::surely(&self.model)?;
         prop_assert_eq!(answers.len(), calls.len(), "calls without an answer");
         for ((number, there), (place, (scope, key, value))) in answers.into_iter().zip(calls.iter().enumerate()) {
             prop_assert_eq!(number, place, "answers out of order");
@@ -331,10 +336,7 @@ impl Pair {
                     self.settle(began_ms, mark)?;
                 }
             }
-            Act::Follow { save } => {
-                self.calm();
-                self.follow(*save)?;
-            }
+            Act::Follow { save } => self.follow(*save)?,
             Act::Wait => {
                 self.wait();
             }
