@@ -41,7 +41,10 @@ pub(crate) enum Act {
     /// A fork is merged into what it was made from.
     Merge(usize),
     Cleanup,
-    Reopen,
+    /// Keys may expire while the store is closed: nobody has told of them when it is read again.
+    Reopen {
+        wait: bool,
+    },
     /// A process sets keys, or deletes those without a number, and is killed while the last of it is under way.
     Kill(Vec<(String, Option<i64>)>),
 }
@@ -94,7 +97,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         5 => any::<bool>().prop_map(|again| Act::Fork { again }),
         6 => (0_usize..2).prop_map(Act::Merge),
         3 => Just(Act::Cleanup),
-        4 => Just(Act::Reopen),
+        5 => any::<bool>().prop_map(|wait| Act::Reopen { wait }),
         1 => prop::collection::vec((key(), prop::option::of(-5_i64..5)), 1..5).prop_map(Act::Kill),
     ]
 }

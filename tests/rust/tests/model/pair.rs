@@ -151,6 +151,11 @@ impl Pair {
 
     fn open(&mut self) -> Outcome {
         self.state = State::with_config(self.config.clone()).unwrap();
+        self.rejoin()
+    }
+
+    /// Those who follow go on.
+    fn rejoin(&mut self) -> Outcome {
         let paths = &self.model.paths;
         self.replicas.iter_mut().try_for_each(|replica| replica.open(&self.state, &paths[replica.scope]))
     }
@@ -352,12 +357,17 @@ impl Pair {
             Act::Fork { again } => self.fork(*again)?,
             Act::Merge(number) => self.merge(*number)?,
             Act::Cleanup => drop(self.state.cleanup().unwrap()),
-            Act::Reopen if on_file => {
+            Act::Reopen { wait } if on_file => {
                 self.state.close().unwrap();
-                self.open()?;
+                let has_expired = *wait && self.wait();
+                self.state = State::with_config(self.config.clone()).unwrap();
+                if has_expired {
+                    self.everything()?;
+                }
+                self.rejoin()?;
             }
             Act::Kill(writes) if on_file => self.kill(writes)?,
-            Act::Reopen | Act::Kill(_) => {}
+            Act::Reopen { .. } | Act::Kill(_) => {}
         }
         Ok(())
     }
