@@ -1,6 +1,6 @@
 //! A value that grows costs what it grew by, and every version of it reads as it was written.
 
-use llmspell_state_persistence::{Document, Entry, ErrorKind, Moment, State, StateConfig, SyncMode};
+use llmspell_state_persistence::{Document, Entry, ErrorKind, Moment, RetentionPolicy, State, StateConfig, SyncMode};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -204,6 +204,42 @@ fn a_transaction_reads_its_snapshot_while_the_value_grows() {
     tx.set("chat", chat(32)).unwrap();
     assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(state.get("chat").unwrap(), Some(chat(60)));
+}
+
+#[test]
+fn a_conversation_of_a_thousand_turns_keeps_its_last_fifty_and_takes_little_more_than_itself() {
+    const KEPT: usize = 50;
+    let (_directory, path) = place();
+    let retention = RetentionPolicy { max_versions: KEPT, ..RetentionPolicy::keep_all() };
+    let config = StateConfig { sync_mode: SyncMode::Off, retention, ..StateConfig::at(&path) };
+    let state = State::with_config(config.clone()).unwrap();
+    let mut talk: Vec<Value> = Vec::new();
+    let mut versions = Vec::new();
+    for number in 0..1_000 {
+        talk.push(json!({"turn": number, "said": turn(number % TURNS)}));
+        versions.push(state.set("talk", json!(talk)).unwrap());
+    }
+    state.cleanup().unwrap();
+    let check = |state: &State| {
+        let history = state.history("talk", Some(1_000)).unwrap();
+        assert_eq!(history.len(), KEPT);
+        for (turns, revision) in (1..=1_000).rev().zip(&history) {
+            assert_eq!(revision.value.as_ref().unwrap().to_value(), json!(talk[..turns]), "history at {turns}");
+            assert_eq!(revision.version, versions[turns - 1]);
+            let view = state.at(revision.version).unwrap();
+            assert_eq!(view.get("talk").unwrap(), Some(json!(talk[..turns])), "view at {turns}");
+        }
+        let forgotten = state.at(versions[1_000 - KEPT - 1]).unwrap().get("talk");
+        assert_eq!(forgotten.unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(state.verify().unwrap().is_ok());
+        let usage = state.usage().unwrap();
+        let text = json!(talk).to_string().len() as u64;
+        // The last one whole at most, and of the others at most one whole besides what the turns have added.
+        assert!(usage.live_bytes + usage.history_bytes < 3 * text, "{usage:?} of {text}");
+    };
+    check(&state);
+    state.close().unwrap();
+    check(&State::with_config(config).unwrap());
 }
 
 /// What the child process does.

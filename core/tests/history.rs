@@ -3,6 +3,7 @@
 use llmspell_state_persistence::{Document, ErrorKind, Moment, Operation, Origin, State, Undo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn by(actor: &str, run: &str) -> Origin {
     Origin { actor: Some(actor.into()), run: Some(run.into()), reason: None }
@@ -149,14 +150,16 @@ fn a_bad_run_is_undone_but_for_keys_that_others_have_changed() {
     deep.set("x", "before").unwrap();
     let was = all(&state);
     let bad = state.as_run(by("planner", "bad")).unwrap();
+    let version = state.version().unwrap();
     for n in 0..1_000 {
         let key = format!("k{:03}", (n * 7) % 300);
-        if n % 11 == 0 {
-            bad.delete(&key).unwrap();
+        if n >= 300 && n % 11 == 0 {
+            assert!(bad.delete(&key).unwrap());
         } else {
             bad.set(&key, json!({"bad": n})).unwrap();
         }
     }
+    assert_eq!(state.version().unwrap(), version + 1_000, "every one of them is a change");
     bad.transact(|tx| tx.scope("notes")?.scope("deep")?.set("x", "bad")).unwrap();
     state.as_run(by("planner", "good")).unwrap().set("k005", "good").unwrap();
     deep.set("y", 1).unwrap();
@@ -193,6 +196,27 @@ fn a_run_that_went_on_after_others_is_undone_to_what_the_others_left() {
     bad.delete("k").unwrap();
     assert_eq!(undo().keys, 1);
     assert_eq!(state.get("k").unwrap(), Some(json!("somebody's")));
+}
+
+#[test]
+fn that_a_time_has_run_out_is_no_change_of_somebody_else() {
+    let state = State::in_memory().unwrap();
+    let bad = state.as_run(by("planner", "bad")).unwrap();
+    for again in [false, true] {
+        state.set_many([("k", "before"), ("touched", "before")]).unwrap();
+        bad.set_with("k", "bad", Duration::from_millis(20)).unwrap();
+        bad.set("touched", "bad").unwrap();
+        state.touch("touched", Duration::from_millis(20)).unwrap();
+        std::thread::sleep(Duration::from_millis(25));
+        state.cleanup().unwrap();
+        assert_eq!(state.history("k", Some(1)).unwrap()[0].operation, Operation::Expire);
+        if again {
+            bad.set("k", "worse").unwrap();
+        }
+        let done = state.undo(Undo { run: Some("bad".into()), ..Undo::default() }).unwrap();
+        assert_eq!(done.refused, [(vec![], "touched".to_owned())]);
+        assert_eq!(state.get("k").unwrap(), Some(json!("before")), "{again}");
+    }
 }
 
 #[test]

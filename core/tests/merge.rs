@@ -3,8 +3,10 @@
 use llmspell_state_persistence::{
     Document, ErrorKind, Resolution, RetentionPolicy, Scope, State, StateConfig, SyncMode, Ttl, WatchOptions,
 };
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn all(scope: &Scope) -> BTreeMap<String, Value> {
@@ -420,4 +422,48 @@ fn nothing_is_left_when_a_fork_and_its_origin_leave_the_same_row_at_a_time() {
     state.cleanup().unwrap();
     is_sound(&state);
     assert_eq!(state.usage().unwrap().history_bytes, 0);
+}
+
+/// Lets a key's time run out without the sweeper: somebody else writes at that moment, and after such a failure it rests for a second.
+fn unswept(path: &Path, key_is_there: impl Fn() -> bool) {
+    let other = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), "llmspell-state").unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    while key_is_there() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    other.execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+fn what_had_expired_when_a_fork_was_made_is_no_change_since_told_by_then_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let state = State::with_config(StateConfig { busy_timeout_ms: 20, ..StateConfig::at(&path) }).unwrap();
+    let ours = state.scope("ours").unwrap();
+    ours.set_with("lease", 1, Duration::from_millis(40)).unwrap();
+    unswept(&path, || ours.exists("lease").unwrap());
+    assert_eq!(ours.history("lease", None).unwrap().len(), 1, "it was not told");
+    let theirs = state.fork("ours", "theirs").unwrap();
+    theirs.set("lease", 2).unwrap();
+    let merged = ours.merge_from(&theirs).unwrap();
+    assert_eq!((merged.keys, merged.conflicts), (1, vec![]));
+    assert_eq!(ours.get("lease").unwrap(), Some(json!(2)));
+    is_sound(&state);
+}
+
+#[test]
+fn what_has_expired_in_a_fork_is_a_change_told_by_then_or_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let state = State::with_config(StateConfig { busy_timeout_ms: 20, ..StateConfig::at(&path) }).unwrap();
+    let ours = state.scope("ours").unwrap();
+    ours.set_with("lease", 1, Duration::from_millis(150)).unwrap();
+    let theirs = state.fork("ours", "theirs").unwrap();
+    ours.touch("lease", Ttl::Never).unwrap();
+    unswept(&path, || theirs.exists("lease").unwrap());
+    assert_eq!(theirs.history("lease", None).unwrap().len(), 1, "it was not told");
+    assert_eq!(ours.merge_from(&theirs).unwrap().conflicts, [(vec![], "lease".to_owned())]);
+    state.cleanup().unwrap();
+    assert_eq!(ours.merge_from(&theirs).unwrap().conflicts, [(vec![], "lease".to_owned())]);
 }

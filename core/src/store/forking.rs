@@ -8,10 +8,18 @@ use crate::key::ScopeName;
 use crate::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 impl Store {
     /// Makes a copy of a child scope, with the scopes inside it.
-    pub(crate) fn fork_scope(&self, parent: ScopeId, scope: ScopeName<'_>, name: ScopeName<'_>) -> Result<ScopeId> {
+    pub(crate) fn fork_scope(
+        self: &Arc<Self>,
+        parent: ScopeId,
+        scope: ScopeName<'_>,
+        name: ScopeName<'_>,
+    ) -> Result<ScopeId> {
+        // What has expired by now is nothing that the two begin with: merging could not tell it from what expires later.
+        self.sweep()?;
         let mut made = 0;
         self.engine
             .write(&mut |writes| {
@@ -43,8 +51,15 @@ impl Store {
     /// The keys that a fork has changed since it was made, up to a snapshot.
     pub(crate) fn changed_in(&self, scope: ScopeId, fork: Fork, to: Head) -> Result<BTreeSet<Box<str>>> {
         let mut keys = BTreeSet::new();
-        let after = fork.at;
+        let (after, clock_ms) = (fork.at, self.clock_ms());
         self.engine.snapshot(&mut |reads| {
+            // Of what has expired no row tells before the sweeper was there.
+            reads.overdue(clock_ms, &mut |found, key, _| {
+                if found == scope {
+                    keys.insert(key.into());
+                }
+                ControlFlow::Continue(())
+            })?;
             if reads.trimmed(scope)?.gone <= after {
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 
 use super::snapshot::{self, AsOf};
 use super::{MAX_STORED_BYTES, Store, codec};
-use crate::engine::{Head, LogRow, Reads, ScopeId};
+use crate::engine::{Head, LogRow, Operation, Reads, ScopeId};
 use crate::history::{Moment, Revision};
 use crate::key::{Key, Pattern};
 use crate::{Document, ErrorKind, Result};
@@ -53,7 +53,8 @@ impl Deeds {
             let Some(row) = row else { return Ok(ControlFlow::Continue(())) };
             // Damage may have made it look like one of another scope.
             codec::verify(row)?;
-            if !wanted(row) {
+            // That a time has run out is no change of somebody else: when it is told depends on the sweeper alone.
+            if !wanted(row) || row.operation == Operation::Expire {
                 return Ok(ControlFlow::Continue(()));
             }
             let is_theirs = theirs(row);
