@@ -1,7 +1,9 @@
 //! One life of a store: what was done, what it did to its files, and what it held after each step.
 
 use super::disk::{Disk, Image, Survival};
-use super::workload::{Flavour, Model, Operation};
+use super::model::Model;
+use super::operation::Operation;
+use super::workload::Flavour;
 use crate::Failure;
 use crate::vfs::record::{Kind, Step, fingerprint};
 use std::ops::RangeInclusive;
@@ -109,6 +111,24 @@ impl Life {
             _ => cut.over + 1,
         };
         first..=under_way.min(self.states.len() - 1)
+    }
+
+    /// What the clock shows after a cut: no less than when what was under way would have been over.
+    pub(super) fn clock_ms(&self, cut: &Cut) -> i64 {
+        self.states[*self.allowed(cut).end()].clock_ms
+    }
+
+    /// Whether a store is one of these states, or on the way from one to the next by taking something out of its past; and which.
+    pub(super) fn find(&self, found: &Model, states: RangeInclusive<usize>) -> Option<usize> {
+        let (first, last) = states.into_inner();
+        let is_here = |number: &usize| self.states[*number].is(found);
+        let is_between = |number: &usize| {
+            self.operations[*number].is_cleaning() && {
+                let (before, next) = (&self.states[*number], &self.states[number + 1]);
+                before.leads_by(found, next)
+            }
+        };
+        (first..=last).rev().find(is_here).or_else(|| (first..last).rev().find(is_between))
     }
 
     /// How many acknowledged operations have changed something.

@@ -3,17 +3,21 @@
 
 mod check;
 mod disk;
+mod follow;
 mod life;
+mod model;
+mod operation;
 mod workload;
 mod writer;
 
 use self::check::{Verdict, check, held};
 use self::disk::Image;
 use self::life::Life;
-use self::workload::{FLAVOURS, Model, Operation};
+use self::model::Model;
+use self::operation::Operation;
+use self::workload::FLAVOURS;
 use crate::hold;
 use crate::stage::{Context, Failure, Outcome, Size, Stage};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -88,7 +92,7 @@ struct Round<'c> {
 impl Round<'_> {
     fn run(&self, counts: &mut Counts) -> Result<(), Failure> {
         let flavour = FLAVOURS[usize::try_from(self.number)? % FLAVOURS.len()];
-        let (mut base, mut model) = (Image::default(), Model::from([(String::new(), BTreeMap::new())]));
+        let (mut base, mut model) = (Image::default(), Model::new(writer::CLOCK_MS));
         for turn in 0..LIVES {
             let first = self.number * PARTS + turn * CUTS;
             let told = |failure: Failure| {
@@ -113,8 +117,9 @@ impl Round<'_> {
             }
             if turn + 1 < LIVES {
                 let last = first + CUTS - 1;
-                base = life.cut(&mut self.random(last)).image;
-                model = held(&self.dir("base")?, flavour, &base)?;
+                let cut = life.cut(&mut self.random(last));
+                model = held(&self.dir("base")?, flavour, &cut.image, life.clock_ms(&cut))?;
+                base = cut.image;
             }
         }
         Ok(())
