@@ -235,7 +235,7 @@ impl Trim {
             return Ok(0);
         }
         let head = writes.head().seq;
-        let mut trimmed: HashMap<ScopeId, Trimmed> = HashMap::new();
+        let mut trimmed: BTreeMap<ScopeId, Trimmed> = BTreeMap::new();
         let mut scopes: HashMap<ScopeId, (i64, usize)> = HashMap::new();
         for doomed in self.keys {
             let (watched, forks) = if let Some(known) = scopes.get(&doomed.scope) {

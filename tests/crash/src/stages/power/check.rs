@@ -109,7 +109,9 @@ fn look_back(state: &State, life: &Life, cut: &Cut, number: usize) -> Result<(),
             let found = view.as_ref().map_err(Clone::clone).and_then(|view| view.entry(key));
             let (was, version) = (keys.get(key), then.version);
             let fits = match &found {
-                Ok(Some(entry)) => was.map_or(entry.expires_ms().is_some(), |was| *was.text == *entry.document().text()),
+                Ok(Some(entry)) => {
+                    was.map_or(entry.expires_ms().is_some(), |was| *was.text == *entry.document().text())
+                }
                 // It may have come to its end by now.
                 Ok(None) => was.is_none_or(|was| was.expires_ms.is_some()),
                 Err(error) => error.kind() == ErrorKind::NotFound && may_be_trimmed,

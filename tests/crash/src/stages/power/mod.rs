@@ -12,7 +12,7 @@ mod writer;
 
 use self::check::{Verdict, check, held};
 use self::disk::Image;
-use self::life::Life;
+use self::life::{KINDS, Life};
 use self::model::Model;
 use self::operation::Operation;
 use self::workload::FLAVOURS;
@@ -53,6 +53,10 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
         only.is_some() || counts.lost.load(Ordering::Relaxed) > 0,
         "with NORMAL no image has lost a commit: this test does not bite"
     );
+    // A few lives may miss one.
+    let missing = KINDS.iter().zip(counts.kinds).find(|(_, count)| *count == 0);
+    let is_few = only.is_some() || matches!(context.size, Size::Small);
+    hold!(is_few || missing.is_none(), "what no writer has done: {missing:?}");
     Ok(counts.outcome())
 }
 
@@ -63,6 +67,7 @@ struct Counts {
     in_flight: AtomicU64,
     lost: AtomicU64,
     orders: u64,
+    kinds: [u64; KINDS.len()],
 }
 
 impl Counts {
@@ -78,6 +83,7 @@ impl Counts {
             outcome.count(what, count.load(Ordering::Relaxed));
         }
         outcome.count("acknowledgements with FULL after their sync", self.orders);
+        KINDS.iter().zip(self.kinds).for_each(|(what, count)| outcome.count(what, count));
         outcome
     }
 }
@@ -106,6 +112,7 @@ impl Round<'_> {
             let life = record().map_err(told)?;
             let again = record().map_err(told)?.fingerprint();
             hold!(again == life.fingerprint(), "part {first}: the same seed has led to other operations on files");
+            counts.kinds.iter_mut().zip(life.kinds()).for_each(|(sum, count)| *sum += count);
             if flavour.keeps_all() {
                 life.check_order().map_err(told)?;
                 counts.orders += life.committed();

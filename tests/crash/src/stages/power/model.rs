@@ -205,6 +205,10 @@ pub(super) fn dump(state: &State, clock_ms: i64) -> Result<Model, Error> {
             keys.insert(RETENTION.into(), Stored { text, version: 0, expires_ms: None });
         }
         for key in KEYS {
+            let (alone, listed) = (scope.entry(key)?, keys.get(key));
+            if alone.map(|entry| entry.version()) != listed.map(|stored| stored.version) {
+                return Err(Error::invalid(format!("'{path}' {key} is read as another than is listed")));
+            }
             let history = scope.history(key, None)?.into_iter();
             let deeds = history.map(|revision| Deed {
                 version: revision.version,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// How many versions of a key are kept unless told otherwise.
-pub(super) const VERSIONS: usize = 4;
+pub(super) const VERSIONS: usize = 2;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,10 @@ const WATCHES: [&str; 2] = ["indexer", "mirror"];
 const SCOPES: [&str; 4] = ["", "a", "b", "a/c"];
 /// Scopes that have policies of their own: no others are inside them.
 const RETAINED: [&str; 2] = ["b", "a/c"];
-/// A store has so many scopes at most.
-const MOST_SCOPES: usize = 9;
+/// A store has so many scopes at most, and with very long values.
+const MOST_SCOPES: [usize; 2] = [9, 4];
+/// Values of this many bytes make the log move meanwhile.
+const VERY_LONG: usize = 400_000;
 
 /// What the writer knows of the store while it is drawn what to do.
 struct Draw<'r> {
@@ -75,7 +77,7 @@ pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Opera
     let origin = |path: &String| Some((path.rsplit_once('_')?.0.to_owned(), path.clone()));
     let forks = scopes.iter().filter_map(origin).filter(|(origin, _)| scopes.contains(origin)).collect();
     // Within a page, some pages, many pages; so many that the log is moved meanwhile.
-    let longest = if random.u8(..16) == 0 { 400_000 } else { [200, 9_000, 40_000][random.usize(..3)] };
+    let longest = if random.u8(..16) == 0 { VERY_LONG } else { [200, 9_000, 40_000][random.usize(..3)] };
     let runs = [0, 1].map(|number| format!("run{}-{number}", model.version));
     let mut draw = Draw { random, scopes, forks, runs, longest };
     let mut all = vec![Operation::Open];
@@ -92,6 +94,10 @@ pub(super) fn operations(random: &mut fastrand::Rng, model: &Model) -> Vec<Opera
 impl Draw<'_> {
     fn scope(&mut self) -> String {
         self.scopes[self.random.usize(..self.scopes.len())].clone()
+    }
+
+    fn most_scopes(&self) -> usize {
+        MOST_SCOPES[usize::from(self.longest == VERY_LONG)]
     }
 
     fn key(&mut self) -> String {
@@ -123,12 +129,12 @@ impl Draw<'_> {
                 all.push(Operation::SetFor(scope.clone(), read.clone(), self.text(200), 30));
                 all.push(Operation::Within(scope, read, key, self.text(200), [5, 30, 60][self.random.usize(..3)]));
             }
-            9 | 10 => all.extend(self.fork()),
+            9 | 10 => self.fork(all),
             11 => {
                 if let Some(scope) = self.random.choice(RETAINED).filter(|scope| self.scopes.iter().any(|s| s == scope))
                 {
                     let age = if self.random.bool() { Some(self.random.u32(1..40)) } else { None };
-                    all.push(Operation::Retain(scope.into(), self.random.usize(1..4), age));
+                    all.push(Operation::Retain(scope.into(), [1, 3][self.random.usize(..2)], age));
                 }
             }
             12 | 13 => all.push(Operation::Cleanup),
@@ -146,24 +152,41 @@ impl Draw<'_> {
         }
     }
 
-    fn fork(&mut self) -> Option<Operation> {
+    /// Mostly the origin moves on at once, and forgets.
+    fn fork(&mut self, all: &mut Vec<Operation>) {
         let origin = self.scope();
         let inside = format!("{origin}/");
         let copied: Vec<String> = self.scopes.iter().filter(|scope| scope.starts_with(&inside)).cloned().collect();
-        if origin.is_empty() || self.scopes.len() + copied.len() >= MOST_SCOPES {
-            return None;
+        if origin.is_empty() || self.scopes.len() + copied.len() >= self.most_scopes() {
+            return;
         }
-        let new = (1..).map(|n| format!("{origin}_{n}")).find(|new| !self.scopes.contains(new))?;
+        let Some(new) = (1..).map(|n| format!("{origin}_{n}")).find(|new| !self.scopes.contains(new)) else { return };
         self.scopes.push(new.clone());
         self.scopes.extend(copied.into_iter().map(|scope| format!("{new}{}", &scope[origin.len()..])));
         self.forks.push((origin.clone(), new.clone()));
-        let name = split(&new).1.to_owned();
-        Some(Operation::Fork(origin, name))
+        if self.random.bool() {
+            all.push(Operation::Set(origin.clone(), self.pairs()));
+        }
+        all.push(Operation::Fork(origin.clone(), split(&new).1.to_owned()));
+        if self.random.u8(..3) > 0 {
+            for _ in 0..self.random.u8(2..5) {
+                all.push(Operation::Grow(origin.clone(), "key0".into(), self.words()));
+                all.push(Operation::Set(origin.clone(), self.pairs()));
+            }
+            all.push(Operation::Cleanup);
+        }
+        if self.random.bool() {
+            let key = self.key();
+            all.push(Operation::SetFor(new.clone(), key, self.text(self.longest), [0, 40][self.random.usize(..2)]));
+            all.push(Operation::Set(new.clone(), self.pairs()));
+            all.push(Operation::Delete(new.clone(), "key0".into()));
+            all.push(Operation::Merge(origin, new));
+        }
     }
 
     /// A fork of which nobody knows whether it was made.
     fn killed_fork(&mut self) -> Option<Operation> {
-        let origin = Some(self.scope()).filter(|scope| !scope.is_empty() && self.scopes.len() < MOST_SCOPES)?;
+        let origin = Some(self.scope()).filter(|scope| !scope.is_empty() && self.scopes.len() < self.most_scopes())?;
         let name = format!("{}-lost{}", split(&origin).1, self.random.u32(..));
         Some(Operation::Fork(origin, name))
     }
