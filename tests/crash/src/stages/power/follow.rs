@@ -47,7 +47,9 @@ impl Model {
             | Operation::Undo(..) => {}
             Operation::Scope(path) => drop(content.entry(path.clone()).or_default()),
             Operation::Set(path, pairs) | Operation::Run(path, _, pairs) => {
-                pairs.iter().for_each(|(key, text)| put(path, key, stored(text, None)));
+                for (key, text) in pairs {
+                    put(path, key, stored(text, None));
+                }
             }
             Operation::SetFor(path, key, text, millis) => put(path, key, stored(text, until(*millis))),
             Operation::Grow(path, key, more) => {
@@ -61,7 +63,9 @@ impl Model {
             }
             Operation::Post(path, key, text) => put(path, key, stored(text, None)),
             Operation::Transact(each) => {
-                each.iter().for_each(|(path, key, text)| put(path, key, stored(text, None)));
+                for (path, key, text) in each {
+                    put(path, key, stored(text, None));
+                }
             }
             Operation::Within(path, read, key, text, millis) => {
                 let was_there = self.alive(path, read);

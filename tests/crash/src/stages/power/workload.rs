@@ -160,7 +160,10 @@ impl Draw<'_> {
         if origin.is_empty() || self.scopes.len() + copied.len() >= self.most_scopes() {
             return;
         }
-        let Some(new) = (1..).map(|n| format!("{origin}_{n}")).find(|new| !self.scopes.contains(new)) else { return };
+        let Some(new) = (1..=MOST_SCOPES[0]).map(|n| format!("{origin}_{n}")).find(|new| !self.scopes.contains(new))
+        else {
+            return;
+        };
         self.scopes.push(new.clone());
         self.scopes.extend(copied.into_iter().map(|scope| format!("{new}{}", &scope[origin.len()..])));
         self.forks.push((origin.clone(), new.clone()));
