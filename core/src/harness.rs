@@ -44,6 +44,17 @@ pub const POINTS: &[&str] = &[
     "write.committed",
     "write.marked",
     "write.published",
+    "fork.begun",
+    "fork.scope",
+    "fork.made",
+    "merge.read",
+    "merge.done",
+    "sweep.begun",
+    "sweep.done",
+    "trim.planned",
+    "trim.row",
+    "trim.part",
+    "trim.noted",
     "checkpoint.begin",
     "checkpoint.done",
     "settle.reopened",
@@ -89,6 +100,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("read-expired", "a key whose time has run out is still read"),
     ("expire-untold", "a watch does not tell of keys whose time has run out"),
     ("touch-loses", "a touch takes the value away"),
+    ("commit-expired", "a transaction's commit ignores what has expired since it was read"),
     ("trim-watched", "trimming takes what named watches have still to tell"),
     ("trim-bases", "trimming takes rows from which kept ones are stored as differences"),
     ("trim-forked", "trimming takes what keys of forks still are"),
@@ -116,6 +128,8 @@ mod active {
     thread_local! {
         /// What a hook does to a store must not come back to it.
         static INSIDE: Cell<bool> = const { Cell::new(false) };
+        /// The time of this thread, before that of all.
+        static OWN_MS: Cell<i64> = const { Cell::new(0) };
     }
 
     /// Calls `hook` at every event from now on; an error that it answers is the outcome of the step.
@@ -145,6 +159,11 @@ mod active {
         NOW_MS.store(now_ms, Ordering::SeqCst);
     }
 
+    /// Stops the clock of this thread alone, for stores that run on one thread; 0 lets it go as that of all others.
+    pub fn set_own_clock(now_ms: i64) {
+        OWN_MS.set(now_ms);
+    }
+
     /// Stores that are opened from now on take this for the identity of the machine's boot, as after a power cut.
     pub fn set_boot(boot: Option<&str>) {
         *BOOT.write().unwrap_or_else(PoisonError::into_inner) = boot.map(str::to_owned);
@@ -169,7 +188,7 @@ mod active {
     }
 
     pub(crate) fn now_ms() -> Option<i64> {
-        Some(NOW_MS.load(Ordering::Relaxed)).filter(|now_ms| *now_ms != 0)
+        [OWN_MS.get(), NOW_MS.load(Ordering::Relaxed)].into_iter().find(|now_ms| *now_ms != 0)
     }
 
     pub(crate) fn boot() -> Option<String> {
@@ -195,7 +214,7 @@ mod active {
 #[cfg(feature = "harness")]
 pub(crate) use active::{boot, event, fill_random, now_ms, one_thread, sabotaged, vfs};
 #[cfg(feature = "harness")]
-pub use active::{set_boot, set_clock, unwatch, use_one_thread, use_vfs, watch};
+pub use active::{set_boot, set_clock, set_own_clock, unwatch, use_one_thread, use_vfs, watch};
 
 #[cfg(not(feature = "harness"))]
 mod absent {

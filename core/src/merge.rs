@@ -1,7 +1,7 @@
 //! Forks of scopes, for those who try something, and merging back what has come of it.
 
 use crate::engine::Fork;
-use crate::harness::sabotaged;
+use crate::harness::{self, sabotaged};
 use crate::key::ScopeName;
 use crate::retry::Retry;
 use crate::store::past::Value;
@@ -124,7 +124,7 @@ impl Scope {
             let transaction = self.transaction()?;
             let mut merged = Merged::default();
             self.merge_once(&transaction, fork, &mut merged, &mut resolve)?;
-            match transaction.commit() {
+            match commit(&transaction) {
                 Err(error) => retry.after(error)?,
                 Ok(version) => return Ok(Merged { version, ..merged }),
             }
@@ -156,7 +156,7 @@ impl Scope {
             if !open.is_empty() {
                 return Ok(Merge::Open(open));
             }
-            match transaction.commit() {
+            match commit(&transaction) {
                 Err(error) => retry.after(error)?,
                 Ok(version) => return Ok(Merge::Done(Merged { version, ..merged })),
             }
@@ -204,6 +204,14 @@ impl Scope {
         }
         Ok(())
     }
+}
+
+/// Commits what a merge has found to change.
+fn commit(transaction: &Transaction) -> Result<u64> {
+    harness::point("merge.read");
+    let committed = transaction.commit();
+    harness::point("merge.done");
+    committed
 }
 
 impl Pair {

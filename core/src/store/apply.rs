@@ -89,7 +89,7 @@ impl<'w> Apply<'w> {
             return Ok(());
         }
         let Head { seq, version } = reliance.snapshot;
-        if is_over(reliance.expires_ms, self.times.clock_ms) {
+        if is_over(reliance.expires_ms, self.times.clock_ms) && !sabotaged("commit-expired") {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "a key that was read has expired since; run the transaction again",

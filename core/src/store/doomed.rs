@@ -35,10 +35,10 @@ pub(super) struct Doomed {
 
 impl Doomed {
     /// In parts of about so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
-    /// A row goes with the last of those that differ from it.
+    /// A row goes with the last of those that differ from it. The same plan is always carried out in the same order.
     pub(super) fn split(mut self, most: usize) -> Vec<Self> {
         let last = |seq: &i64| self.differ.get(seq).copied().unwrap_or(*seq);
-        self.rows.sort_unstable_by_key(last);
+        self.rows.sort_unstable_by_key(|seq| (last(seq), *seq));
         let mut parts: Vec<Vec<i64>> = Vec::new();
         for rows in self.rows.chunk_by(|one, other| last(one) == last(other)) {
             match parts.last_mut().filter(|part| part.len() < most) {

@@ -5,7 +5,7 @@ use super::snapshot::AsOf;
 use super::{Store, limits};
 use crate::engine::{Fork, Head, Range, ScopeId, Writes};
 use crate::key::ScopeName;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, harness};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -32,10 +32,14 @@ impl Store {
                         format!("there is a scope {:?} already; fork under another name", name.as_str()),
                     ));
                 }
+                harness::point("fork.begun");
                 made = copy(writes, from, parent, name.as_str())?;
                 Ok(())
             })
-            .map(|_| made)
+            .map(|_| {
+                harness::point("fork.made");
+                made
+            })
     }
 
     /// From what a scope was forked, if it was.
@@ -118,6 +122,7 @@ fn copy(writes: &mut dyn Writes, from: ScopeId, parent: ScopeId, name: &str) -> 
         }
     }
     let made = writes.fork_scope(from, parent, name)?;
+    harness::point("fork.scope");
     inside.into_iter().try_for_each(|(id, child)| copy(writes, id, made, &child).map(drop))?;
     Ok(made)
 }

@@ -165,7 +165,9 @@ impl Store {
                 break;
             }
             let request = Request { changes: vec![Change::Sweep], ..Request::default() };
+            harness::point("sweep.begun");
             let Applied::Swept(swept) = self.submit(request)?.only()? else { break };
+            harness::point("sweep.done");
             count += swept;
             if swept == limits::SWEEP_ROWS as u64 {
                 std::thread::sleep(BREATH);

@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::sweep::BREATH;
 use super::{Store, codec};
 use crate::engine::{Reads, ScopeId, Taken, Trimmed, Writes};
-use crate::{Cleanup, Result, clock, limits};
+use crate::{Cleanup, Result, clock, harness, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -102,6 +102,7 @@ impl Store {
         let moved = reached.seq - before.seq >= limits::TRIM_NOTE || reached.policies != before.policies;
         if count > 0 || moved {
             self.submit_trim(Trim { keys: Vec::new(), reached: Some(reached) })?;
+            harness::point("trim.noted");
         }
         Ok(count)
     }
@@ -137,6 +138,9 @@ impl Store {
                     }
                     Ok(())
                 })?;
+                if !doomed.is_empty() {
+                    harness::point("trim.planned");
+                }
                 count += self.take_out(doomed)?;
                 suspects.extend(look.waiting.drain(..));
             }
@@ -152,6 +156,7 @@ impl Store {
         for part in doomed.into_iter().flat_map(|doomed| doomed.split(limits::TRIM_ROWS)) {
             if rows + part.rows.len() > limits::TRIM_ROWS {
                 count += self.submit_trim(Trim { keys: std::mem::take(&mut keys), reached: None })?;
+                harness::point("trim.part");
                 rows = 0;
                 self.sweeper.check()?;
                 std::thread::sleep(BREATH);
@@ -161,6 +166,7 @@ impl Store {
         }
         if !keys.is_empty() {
             count += self.submit_trim(Trim { keys, reached: None })?;
+            harness::point("trim.part");
         }
         Ok(count)
     }
@@ -229,7 +235,7 @@ impl Trim {
             return Ok(0);
         }
         let head = writes.head().seq;
-        let mut trimmed: HashMap<ScopeId, Trimmed> = HashMap::new();
+        let mut trimmed: BTreeMap<ScopeId, Trimmed> = BTreeMap::new();
         let mut scopes: HashMap<ScopeId, (i64, usize)> = HashMap::new();
         for doomed in self.keys {
             let (watched, forks) = if let Some(known) = scopes.get(&doomed.scope) {
@@ -253,6 +259,7 @@ impl Trim {
             let tally = trimmed.entry(doomed.scope).or_default();
             for seq in doomed.rows {
                 if !since.bases.contains(&seq) && writes.trim(seq)? {
+                    harness::point("trim.row");
                     tally.changes += 1;
                     tally.seq = tally.seq.max(seq);
                     if doomed.is_gone {

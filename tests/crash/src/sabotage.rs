@@ -57,6 +57,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("read-expired", "keep"),
     ("expire-untold", "keep"),
     ("touch-loses", "keep"),
+    ("commit-expired", "power"),
     ("trim-watched", "keep"),
     ("trim-bases", "keep"),
     ("trim-forked", "keep"),

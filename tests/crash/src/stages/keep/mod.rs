@@ -9,15 +9,16 @@ mod work;
 
 use self::model::Model;
 use self::story::{Line, now_ms};
-use super::storm::keep;
-use crate::{Context, Failure, Outcome, Stage, hold};
+use super::storm::{is_of_the_past, keep};
+use crate::{Context, Failure, Outcome, Size, Stage, hold};
 use fastrand::Rng;
 use llmspell_state_persistence::harness::POINTS;
 use llmspell_state_persistence::{State, StateConfig};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ struct Keep<'c> {
     kills: AtomicU64,
     failed: AtomicBool,
     outcome: Mutex<Outcome>,
+    /// Points of its own at which a process has died, and the next one.
+    points: Mutex<BTreeSet<&'static str>>,
+    next_point: AtomicUsize,
 }
 
 fn run(context: &Context) -> Result<Outcome, Failure> {
@@ -56,6 +60,8 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
         kills: AtomicU64::new(0),
         failed: AtomicBool::new(false),
         outcome: Mutex::default(),
+        points: Mutex::default(),
+        next_point: AtomicUsize::new(0),
     };
     if let Some(part) = &context.only {
         all.part(part.parse()?)?;
@@ -66,9 +72,16 @@ fn run(context: &Context) -> Result<Outcome, Failure> {
             lanes.into_iter().try_for_each(|lane| lane.join().unwrap_or_else(|_| Err(Failure::new("a lane panicked"))))
         })?;
     }
+    let points = all.points.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Few kills draw only some of them.
+    if matches!(context.size, Size::Middle) && context.only.is_none() {
+        let missed: Vec<_> = own_points().filter(|point| !points.contains(point)).collect();
+        hold!(missed.is_empty(), "no process has died at {}", missed.join(", "));
+    }
     let mut outcome = Outcome::default();
     // The main measure comes first.
     outcome.count("kills", all.kills.into_inner());
+    outcome.count("points of sweeping, trimming, forking and merging died at", points.len() as u64);
     outcome.add(all.outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
     Ok(outcome)
 }
@@ -198,17 +211,23 @@ impl Store<'_> {
         let slots = [&["0"][..], &["0,1,2"], &["0,1", "2,3"], &["0", "2,3"]][random.usize(..4)];
         let mut workers = Vec::new();
         for own in slots {
-            let die = if random.u8(..3) == 0 { point(random) } else { "-".into() };
-            workers.push(self.start(own, &die, slots.len() == 1, random)?);
+            let die = if random.bool() { self.point(random) } else { None };
+            let name = die.map(|(name, _)| name);
+            let die = die.map_or("-".into(), |(name, passings)| format!("{name}:{passings}"));
+            workers.push((self.start(own, &die, slots.len() == 1, random)?, name));
         }
-        for worker in &mut workers {
+        for (worker, _) in &mut workers {
             if random.u8(..10) > 0 {
                 worker.opens()?;
             }
         }
         random.shuffle(&mut workers);
-        for mut worker in workers {
+        for (mut worker, point) in workers {
             std::thread::sleep(Duration::from_millis(random.u64(..180)));
+            let own = point.filter(|point| own_points().any(|own| own == *point));
+            if let (Some(own), Some(_)) = (own, worker.child.try_wait()?) {
+                self.all.points.lock().unwrap_or_else(PoisonError::into_inner).insert(own);
+            }
             worker.child.kill()?;
             let status = worker.child.wait()?;
             let gone_ms = now_ms();
@@ -263,6 +282,19 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Where a process kills itself, and when it passes that for which time.
+    fn point(&self, random: &mut Rng) -> Option<(&'static str, u64)> {
+        if random.bool() {
+            let own: Vec<_> = own_points().collect();
+            let next = self.all.next_point.fetch_add(1, Ordering::Relaxed);
+            return Some((own[next % own.len()], random.u64(1..4)));
+        }
+        let passings = if random.bool() { random.u64(1..4) } else { random.u64(1..120) };
+        random
+            .choice(POINTS.iter().copied().chain(["file.write", "file.change"]).collect::<Vec<_>>())
+            .map(|point| (point, passings))
+    }
+
     fn open(&self, random: &mut Rng) -> Result<State, Failure> {
         let mut settings = self.policy.settings(random, true);
         settings.insert("persistence_path".into(), self.path().to_string_lossy().into());
@@ -271,9 +303,7 @@ impl Store<'_> {
     }
 }
 
-/// Where a process kills itself.
-fn point(random: &mut Rng) -> String {
-    let point = random.choice(POINTS.iter().copied().chain(["file.write", "file.change"]).collect::<Vec<_>>());
-    let passings = if random.bool() { random.u64(1..4) } else { random.u64(1..120) };
-    format!("{}:{passings}", point.unwrap_or("write.begun"))
+/// Points that only keys that expire, trimming, forks and merges pass.
+fn own_points() -> impl Iterator<Item = &'static str> {
+    POINTS.iter().copied().filter(|point| is_of_the_past(point))
 }

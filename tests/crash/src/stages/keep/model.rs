@@ -267,7 +267,13 @@ impl Model {
                     hold!(!is_known || is != would, "{key} is the same in both");
                 }
                 // The same value in all three; its time to expire may be another in the fork, which counts as a change.
-                _ if is_known && stays => unsure += u64::from(was == is && is == would),
+                _ if is_known && stays => {
+                    if was == is && is == would {
+                        unsure += 1;
+                        // Its history then tells of the same value once more.
+                        ours.put(key, other, operation, None, after, false);
+                    }
+                }
                 Some(Answer::Merged { version, .. }) if is_known => {
                     hold!(was == is, "both have changed {key}, which was not told: {base:?}, {mine:?}, {other:?}");
                     ours.put(key, other, operation, Some(*version), after, true);

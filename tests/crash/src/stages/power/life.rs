@@ -1,7 +1,9 @@
 //! One life of a store: what was done, what it did to its files, and what it held after each step.
 
 use super::disk::{Disk, Image, Survival};
-use super::workload::{Flavour, Model, Operation};
+use super::model::{Deed, Model};
+use super::operation::Operation;
+use super::workload::Flavour;
 use crate::Failure;
 use crate::vfs::record::{Kind, Step, fingerprint};
 use std::ops::RangeInclusive;
@@ -49,6 +51,20 @@ pub(super) fn lay_out(dir: &Path, image: &Image) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Changes that one model tells and another does not.
+fn missing<'m>(of: &'m Model, from: &'m Model) -> impl Iterator<Item = &'m Deed> {
+    of.past.iter().flat_map(|((path, key), deeds)| deeds.iter().filter(|deed| !from.deeds(path, key).contains(deed)))
+}
+
+/// What a life is to have of everything.
+pub(super) const KINDS: [&str; 5] = [
+    "ends of keys whose time had run out",
+    "changes trimmed",
+    "forks",
+    "merges that have changed something",
+    "times that something was taken back",
+];
 
 impl Life {
     pub(super) fn fingerprint(&self) -> u64 {
@@ -109,6 +125,44 @@ impl Life {
             _ => cut.over + 1,
         };
         first..=under_way.min(self.states.len() - 1)
+    }
+
+    /// What the clock shows after a cut: no less than when what was under way would have been over.
+    pub(super) fn clock_ms(&self, cut: &Cut) -> i64 {
+        self.states[*self.allowed(cut).end()].clock_ms
+    }
+
+    /// Whether a store is one of these states, or on the way from one to the next by taking something out of its past; and which.
+    pub(super) fn find(&self, found: &Model, states: RangeInclusive<usize>) -> Option<usize> {
+        let (first, last) = states.into_inner();
+        let is_here = |number: &usize| self.states[*number].is(found);
+        let is_between = |number: &usize| {
+            self.operations[*number].is_cleaning() && {
+                let (before, next) = (&self.states[*number], &self.states[number + 1]);
+                before.leads_by(found, next)
+            }
+        };
+        (first..=last).rev().find(is_here).or_else(|| (first..last).rev().find(is_between))
+    }
+
+    /// How often something of this kind has happened.
+    pub(super) fn kinds(&self) -> [u64; KINDS.len()] {
+        let mut counts = [0; KINDS.len()];
+        for (operation, both) in self.operations.iter().zip(self.states.windows(2)) {
+            let (before, next) = (&both[0], &both[1]);
+            let kind = match operation {
+                Operation::Fork(..) => Some(2),
+                Operation::Merge(..) => Some(3),
+                Operation::Revert(..) | Operation::RevertTo(..) | Operation::Undo(..) => Some(4),
+                _ => None,
+            };
+            if let Some(kind) = kind.filter(|_| !before.is(next)) {
+                counts[kind] += 1;
+            }
+            counts[0] += missing(next, before).filter(|deed| deed.operation == "expire").count() as u64;
+            counts[1] += missing(before, next).count() as u64;
+        }
+        counts
     }
 
     /// How many acknowledged operations have changed something.

@@ -2,7 +2,9 @@
 
 use super::disk::Image;
 use super::life::{Life, lay_out, store};
-use super::workload::{self, Flavour, Model, Operation};
+use super::model::{Model, difference, dump};
+use super::operation::{Operation, Told};
+use super::workload::{self, Flavour};
 use crate::vfs::Vfs;
 use crate::vfs::record::Recorder;
 use crate::{Failure, hold};
@@ -13,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The clock of every writer, in milliseconds since the epoch.
-const CLOCK_MS: i64 = 1_700_000_000_000;
+/// When a store is made, in milliseconds since the epoch.
+pub(super) const CLOCK_MS: i64 = 1_700_000_000_000;
 
 fn vfs() -> &'static Vfs {
     static VFS: OnceLock<&'static Vfs> = OnceLock::new();
@@ -39,13 +41,13 @@ struct Hooks(Arc<Recorder>);
 
 impl Hooks {
     #[allow(unsafe_code)]
-    fn set(recorder: Arc<Recorder>, seed: u64) -> Self {
+    fn set(recorder: Arc<Recorder>, seed: u64, clock_ms: i64) -> Self {
         vfs().observe(Some(Arc::clone(&recorder) as _));
         let heard = Arc::clone(&recorder);
         harness::watch(move |event| heard.event(event));
         harness::use_vfs(Some(vfs().name()));
         harness::use_one_thread(true);
-        harness::set_clock(CLOCK_MS);
+        harness::set_own_clock(clock_ms);
         harness::set_boot(Some(&format!("boot {seed}")));
         fastrand::seed(seed);
         #[allow(clippy::cast_possible_truncation)] // any number will do but 0
@@ -66,6 +68,7 @@ impl Drop for Hooks {
         vfs().observe(None);
         harness::unwatch();
         harness::use_vfs(None);
+        harness::set_own_clock(0);
         harness::set_boot(Some("the boot after the power cut"));
         // SAFETY: takes back what `set` has given.
         unsafe { ffi::sqlite3_cancel_auto_extension(Some(note_connection)) };
@@ -102,13 +105,13 @@ pub(super) fn record(dir: &Path, flavour: Flavour, base: &Image, model: &Model, 
         std::fs::create_dir_all(place)?;
     }
     lay_out(&places[0], base)?;
-    let hooks = Hooks::set(Arc::new(Recorder::new(&store(&places[0]), base.kinds())), seed);
+    let hooks = Hooks::set(Arc::new(Recorder::new(&store(&places[0]), base.kinds())), seed, model.clock_ms);
     let mut writer = Writer {
         flavour,
         recorder: &hooks.0,
         places,
+        operations: &operations,
         state: None,
-        version: 0,
         states: vec![model.clone()],
         acknowledged: Vec::new(),
         killed: None,
@@ -117,11 +120,7 @@ pub(super) fn record(dir: &Path, flavour: Flavour, base: &Image, model: &Model, 
         writer.live(number, operation)?;
     }
     let steps = hooks.0.take();
-    let Writer { state, states, acknowledged, .. } = writer;
-    if let (Some(open), Some(wanted)) = (&state, states.last()) {
-        let found = workload::dump(open)?;
-        hold!(found == *wanted, "without any power cut: {}", workload::difference(&found, wanted));
-    }
+    let Writer { states, acknowledged, .. } = writer;
     Ok(Life { flavour, base: base.clone(), operations, states, steps, acknowledged })
 }
 
@@ -130,12 +129,12 @@ struct Writer<'r> {
     recorder: &'r Recorder,
     /// The first is where the store is now.
     places: [PathBuf; 2],
+    operations: &'r [Operation],
     state: Option<State>,
-    version: u64,
     states: Vec<Model>,
     acknowledged: Vec<(usize, usize)>,
-    /// What a process was doing when it was killed, until it is known whether that was done.
-    killed: Option<Operation>,
+    /// The number of what a process was doing when it was killed, until it is known whether that was done.
+    killed: Option<usize>,
 }
 
 impl Writer<'_> {
@@ -143,42 +142,45 @@ impl Writer<'_> {
         if let Operation::Killed(last, after) = operation {
             lay_out(&self.places[1], &Image::default())?;
             self.recorder.kill(*after, &store(&self.places[1]));
-            self.perform(last)?;
+            self.perform(number, last)?;
             // What it does to its files from now on has never happened.
             self.recorder.die();
             self.state = None;
             self.recorder.go_on();
             self.places.swap(0, 1);
-            self.killed = Some((**last).clone());
+            self.killed = Some(number);
             self.states.push(self.states[number].clone());
             return Ok(());
         }
-        self.perform(operation)?;
+        let told = self.perform(number, operation)?;
         let place = self.recorder.acknowledge(number);
         self.acknowledged.push((place, number));
-        let before = self.version;
-        if let Some(open) = &self.state {
-            self.version = open.version()?;
-        }
+        let clock_ms = self.states[number].clock_ms + operation.takes();
+        let Some(open) = &self.state else {
+            self.states.push(self.states[number].clone());
+            return Ok(());
+        };
+        let found = dump(open, clock_ms)?;
         if let Some(killed) = self.killed.take() {
-            self.settle(&killed)?;
+            self.settle(killed, &found)?;
         }
-        let mut next = self.states[number].clone();
-        operation.model(&mut next, self.version);
-        let mut has_kept = false;
-        if let (true, Some(open)) = (operation.is_watching(), &self.state) {
-            next = workload::dump(open)?;
-            has_kept = next != self.states[number];
-        }
-        let is_scope = matches!(operation, Operation::Scope(_));
-        if is_scope || has_kept || before != self.version && !matches!(operation, Operation::Open) {
+        let before = &self.states[number];
+        before.check_next(&found, operation, Some(told), Some(self.then(number, operation)))?;
+        let has_changed = before.version != found.version || !before.is(&found);
+        if has_changed && !matches!(operation, Operation::Open) {
             self.recorder.committed(place);
         }
-        self.states.push(next);
+        // Keys whose time has run out are not found, but they are there when the power cut comes before that time.
+        self.states.push(found);
         Ok(())
     }
 
-    fn perform(&mut self, operation: &Operation) -> Result<(), Failure> {
+    /// What the store was when an operation goes back to that.
+    fn then(&self, number: usize, operation: &Operation) -> &Model {
+        &self.states[number.saturating_sub(operation.back())]
+    }
+
+    fn perform(&mut self, number: usize, operation: &Operation) -> Result<Told, Failure> {
         let path = store(&self.places[0]);
         match (operation, &self.state) {
             (Operation::Open, _) => self.state = Some(State::with_config(self.flavour.config(&path))?),
@@ -187,24 +189,32 @@ impl Writer<'_> {
                 self.state = None;
             }
             (Operation::Checkpoint(mode), _) => checkpoint(self.flavour, &path, *mode)?,
-            (_, Some(open)) => operation.run(open)?,
+            (_, Some(open)) => {
+                let then = self.then(number, operation).version;
+                let told = operation.run(open, self.states[number].clock_ms, then)?;
+                let may_be_trimmed = self.operations[..number].iter().any(Operation::is_cleaning);
+                let what = super::tell(operation);
+                hold!(told != Told::Trimmed || may_be_trimmed, "{what}: nothing was trimmed, but it is told so");
+                return Ok(told);
+            }
             (_, None) => return Err(Failure::new("a closed store was used")),
         }
-        Ok(())
+        Ok(Told::Done)
     }
 
     /// After a kill: the store holds what was under way, or it does not.
-    fn settle(&mut self, killed: &Operation) -> Result<(), Failure> {
-        let (Some(open), Some(before)) = (&self.state, self.states.last_mut()) else { return Ok(()) };
-        let found = workload::dump(open)?;
-        let mut after = before.clone();
-        killed.model(&mut after, self.version);
-        hold!(
-            found == *before || found == after,
-            "after a kill without any power cut: {}",
-            workload::difference(&found, before)
-        );
-        *before = found;
+    fn settle(&mut self, number: usize, found: &Model) -> Result<(), Failure> {
+        let (Operation::Killed(last, _), before) = (&self.operations[number], &self.states[number]) else {
+            return Ok(());
+        };
+        if !before.is(found) {
+            let wrong = |why: Failure| {
+                let what = difference(found, before);
+                Failure::new(format!("after a kill without any power cut: {what}; or {why}"))
+            };
+            before.check_next(found, last, None, Some(self.then(number, last))).map_err(wrong)?;
+        }
+        self.states[number + 1] = found.clone();
         Ok(())
     }
 }
