@@ -79,6 +79,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("no-reliance", "a transaction's reads are not checked when it commits"),
     ("no-range-reliance", "a transaction's listings are not checked when it commits"),
     ("half-group", "a failed request of a group is not undone"),
+    ("group-goes-on", "a group goes on after a failing disk has made SQLite undo it"),
     ("split-commit", "a request of several changes is committed in two parts"),
     ("lost-increment", "an update reads its key outside of the write transaction"),
     ("unknown-is-done", "a COMMIT that failed counts as done"),

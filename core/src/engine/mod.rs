@@ -280,6 +280,8 @@ pub(crate) trait Writes {
     fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()>;
     /// Removes the named watch of a scope; says whether there was one.
     fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool>;
+    /// Whether what was written is still there. When its disk fails SQLite undoes all of it by itself, also while it reads.
+    fn is_intact(&self) -> bool;
     /// Starts a part that can be undone alone.
     fn savepoint(&mut self) -> Result<()>;
     /// Keeps what was done since the savepoint.

@@ -363,6 +363,11 @@ impl<W: Writer> Commits<W> {
         let _ = TELLING.try_with(|telling| telling.set(before));
     }
 
+    /// Whether anybody leads: who commits now will commit what waits, too.
+    pub(crate) fn is_led(&self) -> bool {
+        self.queue().led
+    }
+
     /// Whether this thread leads and is telling somebody.
     fn is_telling(&self) -> bool {
         TELLING.try_with(Cell::get).is_ok_and(|telling| telling == self.name())

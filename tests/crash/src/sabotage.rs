@@ -28,6 +28,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("unknown-is-done", "faults"),
     ("unknown-is-failed", "faults"),
     ("half-group", "full"),
+    ("group-goes-on", "faults"),
     ("keep-ballast", "full"),
     ("no-check", "damage"),
     ("no-page-check", "damage"),

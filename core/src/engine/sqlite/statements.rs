@@ -553,6 +553,10 @@ impl Writes for Change<'_> {
         Ok(dropped > 0)
     }
 
+    fn is_intact(&self) -> bool {
+        !self.view.0.is_autocommit()
+    }
+
     fn savepoint(&mut self) -> Result<()> {
         self.run("SAVEPOINT request")
     }

@@ -210,6 +210,18 @@ thread_local! {
     static HERE: std::cell::RefCell<Option<Arc<Mutex<Inner>>>> = const { std::cell::RefCell::new(None) };
 }
 
+thread_local! {
+    static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Runs `work`, and `meanwhile` within it, once a write of this thread has begun; if none does, not at all.
+pub fn with_a_write<T>(meanwhile: impl FnOnce() + 'static, work: impl FnOnce() -> T) -> T {
+    MEANWHILE.set(Some(Box::new(meanwhile)));
+    let done = work();
+    MEANWHILE.set(None);
+    done
+}
+
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -412,6 +424,11 @@ fn watch(event: &Event<'_>) -> io::Result<()> {
         Event::Point(_) => None,
     };
     let Some(inner) = path.map_or_else(|| HERE.with_borrow(Clone::clone), disk_of) else { return Ok(()) };
+    if let Event::Point("write.begun") = event
+        && let Some(meanwhile) = MEANWHILE.take()
+    {
+        meanwhile();
+    }
     let mut inner = lock(&inner);
     match event {
         Event::Point("write.applied") => inner.committing = true,

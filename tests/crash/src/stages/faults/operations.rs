@@ -1,5 +1,6 @@
 //! Every public operation that may touch the disk, each with what it needs and what it answers.
 
+use crate::vfs::fault::with_a_write;
 use llmspell_state_persistence::{
     Call, Change, Document, Entry, Error, ErrorKind, IntoDocument as _, Origin, Result, RetentionPolicy, Scope, Select,
     State, Transaction, Undo, Watch, WatchOptions,
@@ -7,7 +8,7 @@ use llmspell_state_persistence::{
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 /// What an operation works with.
@@ -150,6 +151,43 @@ fn posted<T: Send + 'static>(call: Call<T>) -> Result<T> {
     let (tell, told) = channel();
     call.then(move |answer| drop(tell.send(answer)));
     told.recv().map_err(|_| Error::invalid("nobody was told"))?
+}
+
+/// Calls that are committed together, since they are made while another one is under way. Either all of them fail, or none does but
+/// the one whose condition does not hold.
+fn grouped(bench: &Bench) -> Result<Value> {
+    let (tell, told) = channel();
+    let scope: Scope = (*bench.state).clone();
+    let calls = move || {
+        let calls = scope.calls();
+        let begun = [
+            calls.set("k007", "grouped").map(|call| later(call, &tell, |answer| Ok(answer?.into()))),
+            calls.set_if("counter", 1, 0).map(|call| later(call, &tell, conflict)),
+            calls.append("list", 3).map(|call| later(call, &tell, |answer| Ok(answer?.into()))),
+            calls.set("grouped", noise(5_000)).map(|call| later(call, &tell, |answer| Ok(answer?.into()))),
+        ];
+        begun.into_iter().filter_map(Result::err).for_each(|error| drop(tell.send(Err(error))));
+    };
+    // The other one writes nothing.
+    let first = conflict(with_a_write(calls, || posted(bench.state.calls().set_if("counter", 1, 0)?)));
+    let answers: Vec<Result<Value>> = told.iter().collect();
+    if answers.is_empty() {
+        return first;
+    }
+    let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    if failed > 0 && failed < answers.len() {
+        return Err(Error::invalid(format!("calls of a group have different answers: {answers:?}")));
+    }
+    answers.into_iter().collect()
+}
+
+fn later<T: Send + 'static>(
+    call: Call<T>,
+    tell: &Sender<Result<Value>>,
+    show: impl FnOnce(Result<T>) -> Result<Value> + Send + 'static,
+) {
+    let tell = tell.clone();
+    call.then(move |answer| drop(tell.send(show(answer))));
 }
 
 fn read_all(bench: &mut Bench) -> Result<()> {
@@ -340,7 +378,14 @@ pub(super) const ALL: &[Operation] = &[
     },
     call("set-default-ttl", |bench| Ok(bench.scope.set_default_ttl(TTL)?.into())),
     call("set-retention", |bench| Ok(bench.scope.set_retention(Some(&one_version()))?.into())),
-    call("fork", |bench| Ok(bench.state.fork("scope", "copy")?.name().into())),
+    Operation {
+        name: "fork",
+        past: Past::Killed,
+        run: Run::Call {
+            prepare: |bench| bench.state.cleanup().map(drop),
+            call: |bench| Ok(bench.state.fork("scope", "copy")?.name().into()),
+        },
+    },
     Operation {
         name: "merge-fork",
         past: Past::Closed,
@@ -361,6 +406,8 @@ pub(super) const ALL: &[Operation] = &[
         },
     },
     warm("post-set", |bench| Ok(posted(bench.state.calls().set("k007", "posted")?)?.into())),
+    warm("post-group", grouped),
+    call("post-group-cold", grouped),
     call("post-append", |bench| Ok(posted(bench.state.calls().append("list", 3)?)?.into())),
     within("post-commit", |bench| {
         let tx = transaction(bench)?;
