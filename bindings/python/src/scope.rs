@@ -185,7 +185,7 @@ verbs! { Scope {
                 Python::attach(|py| {
                     let hook = hook.as_ref().map(|hook| hook.clone_ref(py));
                     let transaction = Transaction::new(transaction.clone(), hook).into_public(py)?;
-                    Ok::<_, Failure>(r#fn.call(transaction)?.unbind())
+                    Ok::<_, Failure>(r#fn.run(transaction)?.unbind())
                 })
             })
         })

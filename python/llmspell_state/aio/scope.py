@@ -15,7 +15,7 @@ from ..retention import RetentionPolicy
 from ..usage import Usage
 from .loop import later
 from .transaction import Transaction
-from .verbs import Hook, Verbs, check_function, fresh, outcome
+from .verbs import Hook, Verbs, check_function, check_run, fresh, outcome
 from .view import View
 from .views import Differences
 from .watch import Watch
@@ -125,7 +125,7 @@ class Scope(Verbs):
         while True:
             try:
                 async with self.transaction() as transaction:
-                    return await outcome(fn(transaction))
+                    return check_run(await outcome(fn(transaction)))
             except ConflictError:
                 if (pause := retry.pause()) is None:
                     raise
