@@ -37,10 +37,7 @@ impl Run<'_> {
             }
             "retention" => {
                 let policy = self.ask(scope, Scope::retention)?;
-                let mut shown = serde_json::to_value(policy).map_err(|e| Failure::Wrong(e.to_string()))?;
-                let fields = shown.as_object_mut().into_iter().flat_map(|fields| fields.values_mut());
-                fields.filter(|field| field.is_null()).for_each(|field| *field = missing());
-                shown
+                serde_json::to_value(policy).map_err(|e| Failure::Wrong(e.to_string()))?
             }
             "set_retention" => {
                 let options = first.as_ref().and_then(Value::as_object).cloned();
