@@ -55,7 +55,8 @@ pub struct StateConfig {
     pub max_value_bytes: usize,
     /// How long a write waits for other processes before it fails with `Busy`, in milliseconds.
     pub busy_timeout_ms: u64,
-    /// How much of the past is kept, where a scope has no policy of its own.
+    /// How much of the past is kept, where neither the store nor a scope has a policy that was set. It is that of this process alone:
+    /// what all are to keep to is said with [`Scope::set_retention`](crate::Scope::set_retention).
     pub retention: RetentionPolicy,
     /// Who makes the changes, as watches tell: a name of the program's own, such as that of an agent.
     pub actor: Option<String>,

@@ -61,9 +61,15 @@ impl Entry {
         self.base.as_deref()
     }
 
-    /// A value that a transaction will write: nothing is known of it yet, its version is 0.
-    pub(crate) fn pending(document: Document, now_ms: i64) -> Self {
-        Self::new(document, 0, 0, now_ms, now_ms, None)
+    /// A value that a transaction will write: its version is 0, its times are as if it were committed now.
+    pub(crate) fn pending(document: Document, now_ms: i64, expires_ms: Option<i64>) -> Self {
+        Self::new(document, 0, 0, now_ms, now_ms, expires_ms)
+    }
+
+    /// The same value, which is to expire at another time.
+    pub(crate) fn touched(&self, expires_ms: Option<i64>) -> Self {
+        let Self { seq, version, created_ms, updated_ms, .. } = *self;
+        Self::new(self.document.clone(), seq, version.cast_signed(), created_ms, updated_ms, expires_ms)
     }
 
     /// The value as a JSON tree; binary in its `{"$binary": …}` form.

@@ -74,7 +74,7 @@ pub fn pack(document: &Document, compress: bool) -> (i64, Vec<u8>) {
 /// The same for a document after another one of the same key, which was stored as a row.
 pub fn pack_next(document: &Document, before: &Document, row: &Row<'_>) -> (i64, Vec<u8>) {
     let row = codec::seal(row.log_row(0));
-    let before = Entry::pending(before.clone(), 0).with_base(Base::of(&row, before.text().len()));
+    let before = Entry::pending(before.clone(), 0, None).with_base(Base::of(&row, before.text().len()));
     let packed = Packed::next(document, true, row.scope, Some(&before));
     (packed.flags, packed.bytes(document).to_vec())
 }

@@ -43,6 +43,14 @@ impl<'a> ScopeName<'a> {
     }
 }
 
+/// Checks the name of a watch: the rules of a scope's name.
+///
+/// # Errors
+/// `Invalid` names the rule.
+pub(crate) fn check_watch_name(text: &str) -> Result<()> {
+    check_name("watch name", text, limits::SCOPE_NAME_BYTES)
+}
+
 fn check_name(what: &str, text: &str, most: usize) -> Result<()> {
     if text.is_empty() {
         return Err(Error::invalid(format!("{what} is empty; it takes 1 to {most} bytes")));

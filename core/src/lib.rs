@@ -86,7 +86,7 @@ pub use interrupt::interruptible;
 pub use listing::{Items, Keys, Select};
 #[cfg(feature = "tokio")]
 pub use manager::{PersistentStateManager, ScopedState, StateManager, StateTransaction, TransactionId};
-pub use merge::{Merge, MergeAnswer, MergeConflict, Merged, Resolution};
+pub use merge::{MergeConflict, Merged, Merging, Resolution};
 pub use origin::Origin;
 pub use retention::RetentionPolicy;
 pub use retry::Retry;

@@ -151,14 +151,16 @@ impl Scope {
         self.settle(|setting| setting.ttl_ms = ttl_ms)
     }
 
-    /// How much of the past is kept of this scope: as was set here, for the nearest scope around it, or in the settings of the
-    /// store.
+    /// How much of the past is kept of this scope: as was set here or for the nearest scope around it; where nothing was set, also not
+    /// for the store itself, as this opening of the store says.
     pub fn retention(&self) -> Result<RetentionPolicy> {
         self.store()?.retention(self.id)
     }
 
     /// Says how much of the past is kept of this scope and those inside it that have no policy of their own; nothing takes back
-    /// what was said here. It is kept in the store. Answers the version of the commit.
+    /// what was said here. It is kept in the store, and counts from the next time that the past is trimmed: within the cleanup
+    /// interval, or at once with [`State::cleanup`](crate::State::cleanup). What is set for the store itself goes before the settings
+    /// of every process that opens it. Answers the version of the commit.
     ///
     /// # Errors
     /// `Invalid` for a policy that cannot be kept.

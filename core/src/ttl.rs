@@ -28,9 +28,9 @@ impl Ttl {
         // Also no number.
         let fits = seconds > 0.0 && seconds <= limits::TTL.as_secs_f64();
         if !fits {
-            return Err(refused(&format!("{seconds} s")));
+            return Err(refused(seconds));
         }
-        Duration::try_from_secs_f64(seconds).map(Self::After).map_err(|_| refused(&format!("{seconds} s")))
+        Duration::try_from_secs_f64(seconds).map(Self::After).map_err(|_| refused(seconds))
     }
 
     /// In milliseconds, if it is a time at all.
@@ -40,16 +40,17 @@ impl Ttl {
     pub(crate) fn millis(self) -> Result<Option<i64>> {
         let Self::After(time) = self else { return Ok(None) };
         if time.is_zero() || time > limits::TTL {
-            return Err(refused(&format!("{time:?}")));
+            return Err(refused(time.as_secs_f64()));
         }
         let millis = time.as_nanos().div_ceil(1_000_000);
         Ok(Some(i64::try_from(millis).unwrap_or(i64::MAX)))
     }
 }
 
-fn refused(given: &str) -> Error {
+/// `{:?}` tells a huge number by its exponent rather than by all its digits.
+fn refused(seconds: f64) -> Error {
     Error::invalid(format!(
-        "ttl is {given}; it takes more than 0 s and at most {} years, or infinity for a key that never expires",
+        "ttl is {seconds:?} s; it takes more than 0 s and at most {} years, or infinity for a key that never expires",
         limits::TTL.as_secs() / (365 * 86_400)
     ))
 }
@@ -102,6 +103,7 @@ mod tests {
         for bad in [0.0, -1.0, f64::NAN, f64::NEG_INFINITY, 1e12] {
             assert!(Ttl::seconds(bad).unwrap_err().to_string().contains("ttl"), "{bad}");
         }
+        assert!(Ttl::seconds(1e300).unwrap_err().to_string().starts_with("ttl is 1e300 s;"));
         assert!(Ttl::After(Duration::ZERO).millis().is_err());
         assert_eq!(Ttl::seconds(f64::INFINITY).unwrap(), Ttl::Never);
     }

@@ -9,11 +9,11 @@ use serde::Serialize;
 pub struct Usage {
     /// Keys that exist.
     pub keys: u64,
-    /// Bytes in which their values are stored.
+    /// Bytes in which their values are stored; what a fork has not changed counts in the scope that it was forked from.
     pub live_bytes: u64,
     /// Bytes in which values of the past are stored: replaced, deleted, expired.
     pub history_bytes: u64,
-    /// Changes in the log.
+    /// Changes in the log; those from before a fork are its origin's.
     pub changes: u64,
 }
 

@@ -7,7 +7,7 @@ use crate::change::Change;
 use crate::engine::Head;
 use crate::harness::sabotaged;
 use crate::interrupt::Waiting;
-use crate::key::{Pattern, ScopeName};
+use crate::key::{Pattern, check_watch_name};
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::pulse::Pulse;
@@ -112,7 +112,7 @@ impl WatchOptions {
     pub(crate) fn checked(self) -> Result<Self> {
         self.parsed()?;
         if let Some(name) = &self.name {
-            ScopeName::parse(name).map_err(|e| e.about("the name of a watch"))?;
+            check_watch_name(name)?;
         }
         Ok(self)
     }

@@ -232,7 +232,7 @@ fn bad_names_and_patterns_of_watches_are_refused() {
     let state = State::with_config(StateConfig::default()).unwrap();
     for (options, words) in [
         (WatchOptions::from("["), "pattern"),
-        (WatchOptions { name: Some(String::new()), ..WatchOptions::default() }, "name of a watch"),
+        (WatchOptions { name: Some(String::new()), ..WatchOptions::default() }, "watch name"),
     ] {
         let error = state.watch(options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);

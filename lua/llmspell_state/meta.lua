@@ -54,7 +54,7 @@
 ---@field accept_rollback boolean? open a store that holds less than was acknowledged, as an older copy put back does (false)
 ---@field max_value_bytes integer? the longest stored text of one value, in bytes (64 MiB)
 ---@field busy_timeout_ms integer? how long a write waits for other processes, in milliseconds (30000)
----@field retention llmspell_state.Retention? how much of the past is kept, where scopes do not say otherwise
+---@field retention llmspell_state.Retention? how much of the past is kept, where neither store nor scope have one set
 
 ---Which keys, from where, how many, in which direction.
 ---@class llmspell_state.Select

@@ -27,29 +27,33 @@ function Scope:set_default_ttl(ttl) end
 
 ---How much of the past is kept: values that were replaced, and keys that are gone. What goes beyond any of the bounds is trimmed
 ---in the background, never what a key is now, nor, unless told so, what a named watch has still to tell.
----In what is given, a part that is missing is as in the default and `State.null` sets no bound; in what `retention()` answers, a
----part without a bound is missing.
+---`State.null` sets no bound. In what is given, a part that is missing is as in the default; `retention()` answers every part,
+---so that what it answers may be given back.
 ---@class llmspell_state.Retention
 ---@field max_age number|lightuserdata|nil seconds since it was replaced or has gone (30 days)
 ---@field max_versions integer|lightuserdata|nil versions of a key, the present one included (100)
 ---@field max_bytes integer|lightuserdata|nil bytes of stored values of the past in a scope; the oldest go first (no bound)
 ---@field trim_watched boolean? trim also what a named watch has still to tell, which then fails with `NotFound` (false)
----@field cleanup_interval number? how often, in seconds, the past is trimmed at least (60)
+---@field cleanup_interval number? how often, in seconds, the past is trimmed at least (60); it counts in the settings of the store,
+---not in the policy of a scope
 
----The policy in force: as was set here, for the nearest scope around it, or when the store was opened.
+---The policy in force: as was set here or for the nearest scope around it; where none was set, also not for the store itself, as
+---this opening of the store says.
 ---@return llmspell_state.Retention
 function Scope:retention() end
 
----Says how much of the past is kept of this scope and those inside it that have no policy of their own. It is kept in the store.
+---Says how much of the past is kept of this scope and those inside it that have no policy of their own. It is kept in the
+---store, and counts from the next time that the past is trimmed: within the cleanup interval, or at once with `cleanup()`. What
+---is set for the store itself (`state:set_retention`) goes before the settings of every process that opens it.
 ---@param policy llmspell_state.Retention? nil takes back what was said here
 ---@return integer version of the commit
 function Scope:set_retention(policy) end
 
 ---@class llmspell_state.Usage
 ---@field keys integer keys that exist
----@field live_bytes integer bytes in which their values are stored
+---@field live_bytes integer bytes in which their values are stored; what a fork has not changed counts where it was forked from
 ---@field history_bytes integer bytes in which values of the past are stored
----@field changes integer changes in the log
+---@field changes integer changes in the log; those from before a fork are its origin's
 
 ---What this scope takes, with the scopes inside it. It looks at every change in the log: about a second for a million.
 ---@return llmspell_state.Usage

@@ -24,7 +24,10 @@ class RetentionPolicy:
     trim_watched: bool
     """Trim also what a named watch has still to tell, which then raises ``NotFoundError``."""
     cleanup_interval: float
-    """How many seconds go by at most until the past is trimmed; after many changes it is trimmed earlier."""
+    """How many seconds go by at most until the past is trimmed; after many changes it is trimmed earlier.
+
+    It counts in the settings of the store, not in the policy of a scope.
+    """
 
     def __init__(
         self,

@@ -135,7 +135,8 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
     def retention(self) -> RetentionPolicy:
         """How much of the past is kept of this scope.
 
-        It is as ``set_retention`` said for it or for the nearest scope around it, or as the store was opened.
+        It is as ``set_retention`` said for it or for the nearest scope around it; where it said nothing, not even for
+        the store itself, as this opening of the store says.
         """
         return RetentionPolicy(*super().retention())
 
@@ -143,7 +144,9 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         """Says how much of the past is kept of this scope, and returns the version of the commit.
 
         ``policy`` may be a mapping with the names of ``RetentionPolicy``; ``None`` takes back what was said here. It
-        goes for this scope and those inside it that have no policy of their own, and is kept in the store.
+        goes for this scope and those inside it that have no policy of their own, is kept in the store, and counts from
+        the next time that the past is trimmed: within the cleanup interval, or at once with ``State.cleanup``. What is
+        set for the store itself goes before the settings of every process that opens it.
         """
         return super().set_retention(policy)
 

@@ -33,8 +33,9 @@ class State(_native.State, Scope):  # type: ignore[misc]  # as for Scope
     - ``max_value_bytes``: the longest stored text of one value.
     - ``busy_timeout_ms``: how long a write waits for other processes.
     - ``enable_wal``: use the write-ahead log, which sharing between processes relies on.
-    - ``retention``: how much of the past is kept where a scope has no policy of its own; a mapping with the names of
-      ``RetentionPolicy`` will do, and what it does not name is as in ``RetentionPolicy()``, the default.
+    - ``retention``: how much of the past is kept where neither the store nor a scope has a policy that was set; a
+      mapping with the names of ``RetentionPolicy`` will do, and what it does not name is as in ``RetentionPolicy()``,
+      the default. It is that of this process alone: what all are to keep to is said with ``set_retention``.
     - ``actor``: who makes the changes of this opening; history and watches tell it.
     - ``default``: a function that turns objects which cannot be stored into ones that can, like ``json.dumps``'s.
     """

@@ -12,11 +12,11 @@ class Usage:
     keys: int
     """Keys that exist."""
     live_bytes: int
-    """Bytes in which their values are stored."""
+    """Bytes in which their values are stored; what a fork has not changed counts in the scope it was forked from."""
     history_bytes: int
     """Bytes in which values of the past are stored: replaced, deleted, expired."""
     changes: int
-    """Changes in the log."""
+    """Changes in the log; those from before a fork are its origin's."""
 
 
 @dataclass(frozen=True, slots=True)

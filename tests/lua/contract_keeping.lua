@@ -2,19 +2,13 @@
 local State = require "llmspell_state"
 
 return function(VERBS, language)
-  local result, wrong = language.result, language.wrong
+  local wrong = language.wrong
 
-  for _, verb in ipairs { "default_ttl", "set_default_ttl", "set_retention", "usage", "cleanup" } do
+  for _, verb in ipairs { "default_ttl", "set_default_ttl", "retention", "set_retention", "usage", "cleanup" } do
     VERBS[verb] = function(_, handle, given) return handle[verb](handle, given[1]) end
   end
 
   function VERBS.touch(_, handle, given, options) return handle:touch(given[1], options.ttl) end
-
-  function VERBS.retention(_, handle)
-    local policy = handle:retention()
-    for _, name in ipairs { "max_age", "max_versions", "max_bytes" } do policy[name] = result(policy[name]) end
-    return policy
-  end
 
   function VERBS.fork(run, handle, given, options)
     run.handles[options.as] = handle:fork(given[1], given[2])

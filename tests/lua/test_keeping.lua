@@ -89,13 +89,18 @@ tests["a scope's default is a float of seconds, or nil"] = function()
   equal(agent:default_ttl(), nil)
 end
 
-tests["a policy is a table, in which what sets no bound is missing"] = function()
+tests["a policy is a table, in which null sets no bound"] = function()
   local state = State.open { retention = { max_versions = 5 } }
-  equal(state:retention(), { max_versions = 5, max_age = 2592000.0, trim_watched = false, cleanup_interval = 60.0 })
+  local default = { max_versions = 5, max_age = 2592000.0, max_bytes = State.null, trim_watched = false, cleanup_interval = 60.0 }
+  equal(state:retention(), default)
   local agent = state:scope("agent")
   local policy = { max_age = State.null, max_versions = State.null, max_bytes = 1000, trim_watched = true }
   equal(agent:set_retention(policy), state:version())
-  equal(agent:retention(), { max_bytes = 1000, trim_watched = true, cleanup_interval = 60.0 })
+  policy.cleanup_interval = 60.0
+  equal(agent:retention(), policy)
+  agent:set_retention(agent:retention())
+  equal(agent:retention(), policy)
+  equal(State.open({ retention = policy }):retention(), policy)
   agent:set_retention(nil)
   equal(agent:retention().max_versions, 5)
   agent:set_retention {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -182,6 +182,24 @@ def test_an_async_generator_is_refused_and_changes_nothing() -> None:
             for call in calls:
                 with pytest.raises(InvalidTypeError, match="not an async generator"):
                     await call(generator)
+            assert await state.count() == await state.version() == 0
+
+    run(main())
+
+
+def test_a_transaction_that_has_still_to_run_when_its_function_returns_is_refused_and_changes_nothing() -> None:
+    def generator(_: object) -> Iterator[int]:
+        yield 1
+
+    async def gives_generator(tx: Transaction) -> Iterator[int]:
+        await tx.set("a", 1)
+        return generator(tx)
+
+    async def main() -> None:
+        async with State() as state:
+            for fn in (generator, gives_generator):
+                with pytest.raises(InvalidTypeError, match="not a generator: it must not yield"):
+                    await state.transact(fn)
             assert await state.count() == await state.version() == 0
 
     run(main())

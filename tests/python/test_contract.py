@@ -373,7 +373,7 @@ class Run:
         return MISSING if seconds is None else seconds
 
     async def do_retention(self, handle: Any) -> Any:
-        return {name: MISSING if part is None else part for name, part in parts(await settle(handle.retention()))}
+        return dict(parts(await settle(handle.retention())))
 
     async def do_usage(self, handle: Any) -> Any:
         return dict(parts(await settle(handle.usage())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,23 @@ CALLS: list[Callable[[State, Any], Any]] = [
 def test_an_async_function_is_refused_and_changes_nothing(state: State, call: Any, fn: Any) -> None:
     with pytest.raises(InvalidTypeError, match="fn takes a plain function, not an async one"):
         call(state, fn)
+    assert len(state) == 0
+
+
+def later(tx: Any) -> Iterator[None]:
+    tx.set("a", 1)
+    yield
+
+
+@pytest.mark.parametrize("fn", [later, lambda tx: later(tx), lambda tx: (tx.set("a", n) for n in range(3))])
+def test_a_transaction_that_is_a_generator_is_refused_and_changes_nothing(state: State, fn: Any) -> None:
+    def writes(tx: Transaction) -> Any:
+        tx["b"] = 1
+        return fn(tx)
+
+    for each in (fn, writes):
+        with pytest.raises(InvalidTypeError, match="fn takes a plain function, not a generator"):
+            state.transact(each)
     assert len(state) == 0
 
 

@@ -11,9 +11,8 @@ use crate::outcome::Outcome;
 use crate::stack::Stack;
 use crate::verb::{Verb, post, wait};
 use crate::{iterators, later, value};
-use llmspell_state_persistence::{
-    Error, ErrorKind, Merge, MergeAnswer, MergeConflict, Merged, Resolution, Result as Answer, Retry, Scope, limits,
-};
+use llmspell_state_persistence as state;
+use llmspell_state_persistence::{MergeConflict, Merged, Resolution, Result as Answer, Scope};
 use std::os::raw::c_int;
 
 /// The methods of a state and a scope.
@@ -50,13 +49,9 @@ pub(crate) static MARKER_CLASS: Class = Class {
 
 /// A merge that is under way.
 pub(crate) struct Merging {
-    scope: Scope,
-    fork: Scope,
-    has_resolver: bool,
-    answers: Vec<MergeAnswer>,
-    /// Conflicts without an answer, the last one first.
-    open: Vec<MergeConflict>,
-    retry: Retry,
+    merging: state::Merging,
+    /// Where there is no function, conflicts are left alone.
+    fork: Option<Scope>,
 }
 
 /// What came of one more attempt.
@@ -78,32 +73,14 @@ impl Merging {
         if has_resolver {
             call.check_function(3)?;
         }
-        let retry = Retry::new(limits::ATTEMPTS);
-        Ok(Box::new(Self { scope, fork, has_resolver, answers: Vec::new(), open: Vec::new(), retry }))
+        Ok(Box::new(Self { merging: scope.merging(&fork), fork: Some(fork).filter(|_| !has_resolver) }))
     }
 
     fn attempt(mut self: Box<Self>) -> Answer<Round> {
-        if !self.has_resolver {
-            return self.scope.merge_from(&self.fork).map(Round::Done);
+        if let Some(fork) = &self.fork {
+            return self.merging.scope().merge_from(fork).map(Round::Done);
         }
-        match self.scope.merge_answered(&self.fork, &self.answers)? {
-            Merge::Done(merged) => Ok(Round::Done(merged)),
-            Merge::Open(mut open) => {
-                // Some have changed since they were answered.
-                if !self.answers.is_empty() {
-                    let pause = self.retry.pause().ok_or_else(|| {
-                        Error::new(
-                            ErrorKind::Conflict,
-                            "other writers changed the conflicts faster than they were answered; merge again",
-                        )
-                    })?;
-                    std::thread::sleep(pause);
-                }
-                open.reverse();
-                self.open = open;
-                Ok(Round::Open(self))
-            }
-        }
+        Ok(self.merging.attempt()?.map_or_else(|| Round::Open(self), Round::Done))
     }
 
     /// Answers the conflict that comes next with the value at `index`; nil leaves it alone.
@@ -113,9 +90,9 @@ impl Merging {
         } else if let Some(Object::Marker(marker)) = handle::object(call, index) {
             Some(marker.resolution.clone())
         } else {
-            Some(Resolution::Value(value::read(**call, index, self.scope.max_value_bytes())?))
+            Some(Resolution::Value(value::read(**call, index, self.merging.scope().max_value_bytes())?))
         };
-        self.answers.extend(self.open.pop().map(|conflict| (conflict, resolution)));
+        self.merging.answer(resolution);
         Ok(())
     }
 }
@@ -134,7 +111,7 @@ fn merge_from(call: &Call) -> Returned {
             Round::Done(merged) => return Outcome::Merged(merged).push(**call),
             Round::Open(merging) => merging,
         };
-        while let Some(conflict) = merging.open.last() {
+        while let Some(conflict) = merging.merging.open() {
             call.set_top(3);
             call.push_copy(3);
             push_conflict(**call, conflict)?;
@@ -147,7 +124,7 @@ fn merge_from(call: &Call) -> Returned {
 
 /// Has one more attempt made, which comes to a table, or to the merge again where conflicts are open.
 fn begin(call: &Call, merging: Box<Merging>) -> Returned {
-    let made = merging.scope.clone().call(move |_| merging.attempt());
+    let made = merging.merging.scope().clone().call(move |_| merging.attempt());
     later::begin(call, made, |round| match round {
         Round::Done(merged) => Outcome::Merged(merged),
         Round::Open(merging) => Outcome::Handle(Object::Merging(Some(merging))),
@@ -170,7 +147,7 @@ fn merge_again(call: &Call) -> Returned {
 /// The conflict that is to be answered next, or nil.
 fn conflict(call: &Call) -> Returned {
     // A copy: a finalizer may take the merge away meanwhile.
-    match merging(call)?.as_ref().and_then(|merging| merging.open.last().cloned()) {
+    match merging(call)?.as_ref().and_then(|merging| merging.merging.open().cloned()) {
         Some(conflict) => push_conflict(**call, &conflict)?,
         None => call.push_nil(),
     }

@@ -43,21 +43,16 @@ fn set_retention(call: &Call) -> Verb {
     Ok(scope.call(move |scope| scope.set_retention(policy.as_ref()).map(Outcome::Count)))
 }
 
-/// A table of the parts; those that set no bound are not in it.
+/// A table of the parts, as `set_retention` takes it: null where there is no bound.
 pub(crate) fn push(stack: Stack, policy: &RetentionPolicy) -> Result<(), Failure> {
     stack.protected(0, 1, &|stack: Stack| {
         stack.push_table(0, 5);
-        if let Some(age) = policy.max_age {
-            stack.push_float(age.as_secs_f64());
-            stack.set_field(1, "max_age");
-        }
-        if policy.max_versions != usize::MAX {
-            stack.push_count(policy.max_versions as u64);
-            stack.set_field(1, "max_versions");
-        }
-        if let Some(bytes) = policy.max_bytes {
-            stack.push_count(bytes);
-            stack.set_field(1, "max_bytes");
+        policy.max_age.map_or_else(|| stack.push_null(), |age| stack.push_float(age.as_secs_f64()));
+        stack.set_field(1, "max_age");
+        let max_versions = Some(policy.max_versions).filter(|versions| *versions != usize::MAX);
+        for (name, most) in [("max_versions", max_versions.map(|most| most as u64)), ("max_bytes", policy.max_bytes)] {
+            most.map_or_else(|| stack.push_null(), |most| stack.push_count(most));
+            stack.set_field(1, name);
         }
         stack.push_boolean(policy.trim_watched);
         stack.set_field(1, "trim_watched");

@@ -229,6 +229,15 @@ impl Function {
     pub(crate) fn call<'py>(&self, argument: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         plain("fn", self.0.bind(argument.py()), &argument)
     }
+
+    /// Calls it for what it does, which a generator has still to do when it is returned.
+    pub(crate) fn run<'py>(&self, argument: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, answer) = (argument.py(), self.call(argument)?);
+        if value::is_generator(&answer)? {
+            return Err(invalid_type(py, "fn takes a plain function, not a generator: it must not yield"));
+        }
+        Ok(answer)
+    }
 }
 
 impl Resolver {

@@ -15,7 +15,7 @@ use crate::view::View;
 use crate::watch::Watch;
 use crate::{entry, history, iterators, merge, retention, ttl, usage, value};
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Document, Entry, Merge};
+use llmspell_state_persistence::{Document, Entry};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -185,7 +185,7 @@ verbs! { Scope {
                 Python::attach(|py| {
                     let hook = hook.as_ref().map(|hook| hook.clone_ref(py));
                     let transaction = Transaction::new(transaction.clone(), hook).into_public(py)?;
-                    Ok::<_, Failure>(r#fn.call(transaction)?.unbind())
+                    Ok::<_, Failure>(r#fn.run(transaction)?.unbind())
                 })
             })
         })
@@ -337,17 +337,14 @@ verbs! { Scope {
         let Some(resolve) = resolve else {
             return merge::merged(py, detached(py, || self.handle.merge_from(&fork.0))?);
         };
-        let mut answers = Vec::new();
+        let mut merging = self.handle.merging(&fork.0);
         loop {
-            match detached(py, || self.handle.merge_answered(&fork.0, &answers))? {
-                Merge::Done(merged) => return merge::merged(py, merged),
-                Merge::Open(conflicts) => {
-                    for conflict in conflicts {
-                        let answer = resolve.call(merge::conflict(py, &conflict)?)?;
-                        let max_bytes = self.handle.max_value_bytes();
-                        answers.push((conflict, merge::resolution(&answer, self.hook.as_ref(), max_bytes)?));
-                    }
-                }
+            if let Some(merged) = detached(py, || merging.attempt())? {
+                return merge::merged(py, merged);
+            }
+            while let Some(conflict) = merging.open() {
+                let answer = resolve.call(merge::conflict(py, conflict)?)?;
+                merging.answer(merge::resolution(&answer, self.hook.as_ref(), self.handle.max_value_bytes())?);
             }
         }
     }

@@ -212,7 +212,7 @@ mod tests {
 
     #[allow(clippy::unnecessary_wraps)] // what the cache takes
     fn entry(text: &str) -> Known {
-        Some(Arc::new(Entry::pending(Document::from_value(&json!(text), 1 << 20).unwrap(), 0)))
+        Some(Arc::new(Entry::pending(Document::from_value(&json!(text), 1 << 20).unwrap(), 0, None)))
     }
 
     #[test]

@@ -87,13 +87,18 @@ impl Store {
             config,
         });
         let _ = store.me.set(Arc::downgrade(&store));
-        let (mut head, mut next_expiry_ms) = (Head::default(), None);
+        let (mut head, mut next_expiry_ms, mut unseen) = (Head::default(), None, 0);
         store.engine.read(&mut |reads| {
             head = reads.head()?;
             next_expiry_ms = reads.next_expiry()?;
+            unseen = trim::unseen(reads)?;
             Ok(())
         })?;
         store.sweeper.expect(&Arc::downgrade(&store), next_expiry_ms);
+        // Where no process lives long enough for its own turn, the past would never be trimmed.
+        if usize::try_from(unseen).is_ok_and(|unseen| unseen >= limits::TRIM_AFTER) {
+            store.sweeper.hasten(&Arc::downgrade(&store));
+        }
         // The stamp was read before the head: at worst the first read looks at the log's end in vain.
         *store.known() = head;
         Ok(store)

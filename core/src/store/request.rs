@@ -74,6 +74,15 @@ impl Life {
             ttl => Self::For(ttl.millis()?),
         })
     }
+
+    /// When that is over, counted from now; nothing is never, or not known before the commit.
+    pub(crate) fn expires_ms(self, now_ms: i64) -> Option<i64> {
+        match self {
+            Self::For(ttl_ms) => ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms)),
+            Self::Until(at_ms) => at_ms,
+            Self::Default | Self::Keep => None,
+        }
+    }
 }
 
 /// What a transaction has read: none of it may have changed after the snapshot.

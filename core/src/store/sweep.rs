@@ -78,6 +78,15 @@ impl Sweeper {
         }
     }
 
+    /// Has the past trimmed at once, since much has come to it that nobody has looked at.
+    pub(crate) fn hasten(&self, store: &Weak<Store>) {
+        self.changes.store(limits::TRIM_AFTER, Ordering::Relaxed);
+        let mut inner = self.lock();
+        inner.trimmed = Instant::now().checked_sub(TRIM_EVERY);
+        inner.start(store);
+        self.moved.notify_one();
+    }
+
     /// Ends the thread.
     pub(crate) fn stop(&self) {
         let thread = {

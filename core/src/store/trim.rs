@@ -67,8 +67,7 @@ impl Store {
             // In the same order in every process.
             policies.sort_unstable();
             let policies = xxh3_64(policies.concat().as_bytes());
-            let noted: Reached =
-                reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default();
+            let noted = Reached::noted(reads)?;
             reached =
                 if noted.policies == policies && !exact { noted } else { Reached { policies, ..Reached::default() } };
             reads.all_scopes(&mut |scope, _, _| scopes.push(scope))
@@ -118,6 +117,7 @@ impl Store {
         loop {
             self.sweeper.check()?;
             let (mut suspects, mut more) = (VecDeque::new(), false);
+            look.scopes.clear();
             self.with_settings(|reads, settings| {
                 let found = find(look, reads, settings)?;
                 (suspects, more) = (found.0.into(), found.1);
@@ -129,6 +129,8 @@ impl Store {
                 let mut doomed = Vec::new();
                 look.walked = 0;
                 look.shared.clear();
+                // A policy that was set meanwhile counts.
+                look.scopes.clear();
                 self.with_settings(|reads, settings| {
                     while look.walked < limits::TRIM_WALK
                         && let Some(suspect) = suspects.pop_front()
@@ -192,6 +194,18 @@ impl Store {
             Applied::Trimmed(count) => Ok(count),
             other => Err(crate::scope::unexpected(&other)),
         }
+    }
+}
+
+/// How many changes nobody has looked at yet for what is to be trimmed.
+pub(super) fn unseen(reads: &dyn Reads) -> Result<i64> {
+    Ok(reads.head()?.seq - Reached::noted(reads)?.seq)
+}
+
+impl Reached {
+    /// As the last pass of any process has left it.
+    fn noted(reads: &dyn Reads) -> Result<Self> {
+        Ok(reads.note(NOTE)?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
     }
 }
 

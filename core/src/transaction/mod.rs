@@ -60,7 +60,8 @@ impl Transaction {
         self.entry(key)?.map(|entry| entry.document().parse()).transpose()
     }
 
-    /// The value of a key with its version and times. An own write has version 0 and the time at which it was made.
+    /// The value of a key with its version and times. An own write has version 0, and expires as if it were committed when it was
+    /// made; one that lives as the scope says tells no time before it is committed.
     pub fn entry(&self, key: &str) -> Result<Option<Arc<Entry>>> {
         let mut work = self.work()?;
         self.read(&mut work, Key::parse(key)?)
@@ -119,7 +120,7 @@ impl Transaction {
         if let Some(expected) = options.if_version {
             self.expect_version(&mut work, key, expected)?;
         }
-        self.write(&mut work, key, Some(document), life).map(drop)
+        self.write(&mut work, key, Some(document), life, None).map(drop)
     }
 
     /// Gives a key another time to live from the commit on, and leaves its value; says whether it is there now.
@@ -134,13 +135,14 @@ impl Transaction {
         let is_own = work.writes.get(&id).is_some_and(|writes| writes.contains_key(key.as_str()));
         let found = self.read(&mut work, key)?;
         let Some(found) = found else { return Ok(false) };
+        let touched = Arc::new(found.touched(life.expires_ms(clock::now_ms())));
         let place = (id, key.as_str().into());
         // What was only touched before is still not its own.
         let is_touch = !is_own || work.lives.get(&place).is_some_and(|told| told.is_touch);
         if !is_own {
             work.afford([key.as_str().len() + found.document().text().len()])?;
-            work.writes.entry(id).or_default().insert(key.as_str().into(), Some(found));
         }
+        work.writes.entry(id).or_default().insert(key.as_str().into(), Some(touched));
         work.lives.insert(place, Told { life, is_touch });
         Ok(true)
     }
@@ -169,7 +171,7 @@ impl Transaction {
         let mut work = self.work()?;
         work.afford(checked.iter().map(|(key, document)| key.as_ref().len() + document.text().len()))?;
         for (key, document) in checked {
-            self.note(&mut work, Key::parse(key.as_ref())?, Some(document), life);
+            self.note(&mut work, Key::parse(key.as_ref())?, Some(document), life, None);
         }
         Ok(())
     }
@@ -194,7 +196,7 @@ impl Transaction {
     fn remove(&self, work: &mut Work, key: Key<'_>) -> Result<bool> {
         let existed = self.read(work, key)?.is_some();
         if existed {
-            self.write(work, key, None, Life::Default)?;
+            self.write(work, key, None, Life::Default, None)?;
         }
         Ok(existed)
     }
@@ -202,7 +204,7 @@ impl Transaction {
     /// Deletes a key when the transaction commits, whether it is there or not.
     #[cfg(feature = "tokio")]
     pub(crate) fn delete_unread(&self, key: &str) -> Result<()> {
-        self.write(&mut *self.work()?, Key::parse(key)?, None, Life::Default).map(drop)
+        self.write(&mut *self.work()?, Key::parse(key)?, None, Life::Default, None).map(drop)
     }
 
     fn expect_version(&self, work: &mut Work, key: Key<'_>, expected: u64) -> Result<()> {
@@ -221,15 +223,29 @@ impl Transaction {
         key: Key<'_>,
         document: Option<Document>,
         life: Life,
+        before: Option<&Arc<Entry>>,
     ) -> Result<Option<Arc<Entry>>> {
         work.afford([key.as_str().len() + document.as_ref().map_or(0, |document| document.text().len())])?;
-        Ok(self.note(work, key, document, life))
+        Ok(self.note(work, key, document, life, before))
     }
 
-    /// Notes a write that the budget allows.
-    fn note(&self, work: &mut Work, key: Key<'_>, document: Option<Document>, life: Life) -> Option<Arc<Entry>> {
+    /// Notes a write that the budget allows; `before` is what the key was when the transaction first read it, where that counts.
+    fn note(
+        &self,
+        work: &mut Work,
+        key: Key<'_>,
+        document: Option<Document>,
+        life: Life,
+        before: Option<&Arc<Entry>>,
+    ) -> Option<Arc<Entry>> {
         let place = (self.scope.id(), key.as_str().into());
-        let is_own = work.writes.get(&place.0).is_some_and(|writes| writes.contains_key(key.as_str()));
+        let own = work.writes.get(&place.0).and_then(|writes| writes.get(key.as_str()));
+        let is_own = own.is_some();
+        let now_ms = clock::now_ms();
+        let expires_ms = match life {
+            Life::Keep => own.map_or(before, Option::as_ref).and_then(|kept| kept.expires_ms()),
+            life => life.expires_ms(now_ms),
+        };
         // What was told before stays when the value is updated, also that it is to live as the scope says.
         match (life, work.lives.get_mut(&place)) {
             (Life::Default, None) => {}
@@ -238,7 +254,7 @@ impl Transaction {
             (Life::Keep, Some(told)) => told.is_touch = false,
             (life, _) => drop(work.lives.insert(place, Told { life, is_touch: false })),
         }
-        let entry = document.map(|document| Arc::new(Entry::pending(document, clock::now_ms())));
+        let entry = document.map(|document| Arc::new(Entry::pending(document, now_ms, expires_ms)));
         work.writes.entry(self.scope.id()).or_default().insert(key.as_str().into(), entry.clone());
         entry
     }
@@ -249,7 +265,7 @@ impl Transaction {
         let mut work = self.work()?;
         work.afford(doomed.iter().map(String::len))?;
         for key in &doomed {
-            self.note(&mut work, Key::parse(key)?, None, Life::Default);
+            self.note(&mut work, Key::parse(key)?, None, Life::Default, None);
         }
         Ok(doomed.len() as u64)
     }
@@ -301,11 +317,17 @@ impl Transaction {
         // Not locked while `f` runs: it may use this transaction, too.
         let current = self.entry(key)?;
         let new = f(current.as_ref())?.into_document(self.max_value_bytes())?;
-        Ok(self.replace(&mut *self.work()?, Key::parse(key)?, new)?)
+        Ok(self.replace(&mut *self.work()?, Key::parse(key)?, new, current.as_ref())?)
     }
 
-    fn replace(&self, work: &mut Work, key: Key<'_>, new: Document) -> Result<Arc<Entry>> {
-        let entry = self.write(work, key, Some(new), Life::Keep)?;
+    fn replace(
+        &self,
+        work: &mut Work,
+        key: Key<'_>,
+        new: Document,
+        current: Option<&Arc<Entry>>,
+    ) -> Result<Arc<Entry>> {
+        let entry = self.write(work, key, Some(new), Life::Keep, current)?;
         entry.ok_or_else(|| Error::corrupt("a write of a value made a deletion"))
     }
 
@@ -314,7 +336,7 @@ impl Transaction {
         let key = Key::parse(key)?;
         let current = self.read(&mut work, key)?;
         let new = update.apply(current.as_ref().map(|entry| entry.document()), self.max_value_bytes())?;
-        self.replace(&mut work, key, new)
+        self.replace(&mut work, key, new, current.as_ref())
     }
 
     /// Adds to a number; see [`Scope::increment`].
@@ -427,7 +449,7 @@ impl Transaction {
 
     /// Sets a key, or deletes it, when the transaction commits.
     pub(crate) fn put(&self, key: &str, document: Option<Document>, life: Life) -> Result<()> {
-        self.write(&mut *self.work()?, Key::parse(key)?, document, life).map(drop)
+        self.write(&mut *self.work()?, Key::parse(key)?, document, life, None).map(drop)
     }
 
     /// Whether it is of the same opening as a scope.

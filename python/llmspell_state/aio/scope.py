@@ -15,7 +15,7 @@ from ..retention import RetentionPolicy
 from ..usage import Usage
 from .loop import later
 from .transaction import Transaction
-from .verbs import Hook, Verbs, check_function, fresh, outcome
+from .verbs import Hook, Verbs, check_function, check_run, fresh, outcome
 from .view import View
 from .views import Differences
 from .watch import Watch
@@ -125,7 +125,7 @@ class Scope(Verbs):
         while True:
             try:
                 async with self.transaction() as transaction:
-                    return await outcome(fn(transaction))
+                    return check_run(await outcome(fn(transaction)))
             except ConflictError:
                 if (pause := retry.pause()) is None:
                     raise
@@ -221,7 +221,8 @@ class Scope(Verbs):
     async def retention(self) -> RetentionPolicy:
         """How much of the past is kept of this scope.
 
-        It is as ``set_retention`` said for it or for the nearest scope around it, or as the store was opened.
+        It is as ``set_retention`` said for it or for the nearest scope around it; where it said nothing, not even for
+        the store itself, as this opening of the store says.
         """
         return RetentionPolicy(*await later(self._handle.retention))
 
@@ -229,7 +230,9 @@ class Scope(Verbs):
         """Says how much of the past is kept of this scope, and returns the version of the commit.
 
         ``policy`` may be a mapping with the names of ``RetentionPolicy``; ``None`` takes back what was said here. It
-        goes for this scope and those inside it that have no policy of their own, and is kept in the store.
+        goes for this scope and those inside it that have no policy of their own, is kept in the store, and counts from
+        the next time that the past is trimmed: within the cleanup interval, or at once with ``State.cleanup``. What is
+        set for the store itself goes before the settings of every process that opens it.
         """
         return await later(self._handle.set_retention, policy)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from copy import deepcopy
 from datetime import timedelta
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeVar, overload
 
 from .. import _native
@@ -150,6 +151,13 @@ async def outcome(result: Awaitable[_T] | _T, what: str = "fn") -> _T:
     if isinstance(result, AsyncGenerator):
         raise InvalidTypeError(f"{what} takes a plain or an async function, not an async generator: it must not yield")
     return await result if isinstance(result, Awaitable) else result
+
+
+def check_run(answer: _T) -> _T:
+    """Refuses what a function answers that has still to do what it was called for."""
+    if isinstance(answer, (GeneratorType, AsyncGeneratorType, CoroutineType)):
+        raise InvalidTypeError("fn takes a plain or an async function, not a generator: it must not yield")
+    return answer
 
 
 def check_function(fn: Any, what: str = "fn") -> None:

@@ -3,9 +3,7 @@
 use crate::contract::{Answer, Failure, Handle, Run, Step, wrong};
 use crate::forms::missing;
 use crate::surface::Said;
-use llmspell_state_persistence::{
-    Document, Merge, MergeConflict, Merged, Resolution, Result, RetentionPolicy, Scope, Ttl,
-};
+use llmspell_state_persistence::{Document, MergeConflict, Merged, Resolution, Result, RetentionPolicy, Scope, Ttl};
 use serde_json::{Value, json};
 
 pub(crate) const VERBS: &[&str] =
@@ -39,10 +37,7 @@ impl Run<'_> {
             }
             "retention" => {
                 let policy = self.ask(scope, Scope::retention)?;
-                let mut shown = serde_json::to_value(policy).map_err(|e| Failure::Wrong(e.to_string()))?;
-                let fields = shown.as_object_mut().into_iter().flat_map(|fields| fields.values_mut());
-                fields.filter(|field| field.is_null()).for_each(|field| *field = missing());
-                shown
+                serde_json::to_value(policy).map_err(|e| Failure::Wrong(e.to_string()))?
             }
             "set_retention" => {
                 let options = first.as_ref().and_then(Value::as_object).cloned();
@@ -72,17 +67,16 @@ impl Run<'_> {
             return scope.merge_with(fork, resolve);
         }
         // As whoever cannot be called back does it.
-        let mut answers = Vec::new();
+        let mut merging = scope.merging(fork);
         loop {
-            let (fork, given) = (fork.clone(), answers.clone());
-            match self.ask(scope, move |scope| scope.merge_answered(&fork, &given))? {
-                Merge::Done(merged) => return Ok(merged),
-                Merge::Open(conflicts) => {
-                    for conflict in conflicts {
-                        let answer = resolve(&conflict)?;
-                        answers.push((conflict, answer));
-                    }
-                }
+            let (merged, asked) = self.ask(scope, move |_| merging.attempt().map(|merged| (merged, merging)))?;
+            if let Some(merged) = merged {
+                return Ok(merged);
+            }
+            merging = asked;
+            while let Some(conflict) = merging.open() {
+                let answer = resolve(conflict)?;
+                merging.answer(answer);
             }
         }
     }

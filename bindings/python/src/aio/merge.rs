@@ -6,9 +6,8 @@ use super::scope::AsyncScope;
 use crate::argument::Hook;
 use crate::merge;
 use llmspell_state_persistence as core;
-use llmspell_state_persistence::{Merge, MergeConflict, Merged, Resolution};
+use llmspell_state_persistence::{Merged, Merging};
 use pyo3::prelude::*;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A merge under way.
@@ -16,18 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct AsyncMerge {
     ours: core::Scope,
     theirs: core::Scope,
-    progress: Arc<Mutex<Progress>>,
+    /// Not there during an attempt: the loop may have given that up and ask.
+    merging: Arc<Mutex<Option<Merging>>>,
 }
 
-#[derive(Default)]
-struct Progress {
-    answers: Vec<(MergeConflict, Option<Resolution>)>,
-    /// What has no answer yet.
-    open: VecDeque<MergeConflict>,
-}
-
-fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(merging: &Mutex<Option<Merging>>) -> MutexGuard<'_, Option<Merging>> {
+    merging.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn give_merged(py: Python<'_>, merged: Option<Merged>) -> PyResult<Bound<'_, PyAny>> {
@@ -39,7 +32,8 @@ impl AsyncMerge {
     #[new]
     #[pyo3(signature = (ours: "AsyncScope", theirs: "AsyncScope"))]
     fn py_new(ours: &Bound<'_, AsyncScope>, theirs: &Bound<'_, AsyncScope>) -> Self {
-        Self { ours: ours.get().handle().clone(), theirs: theirs.get().handle().clone(), progress: Arc::default() }
+        let (ours, theirs) = (ours.get().handle().clone(), theirs.get().handle().clone());
+        Self { merging: Arc::new(Mutex::new(Some(ours.merging(&theirs)))), ours, theirs }
     }
 
     /// Merges, and leaves conflicts alone; gives what `Merged` is made of.
@@ -53,20 +47,12 @@ impl AsyncMerge {
     /// conflicts that have none.
     #[pyo3(signature = (to: "Completions", future: "asyncio.Future[typing.Any]") -> "None")]
     fn attempt<'py>(&self, to: &Bound<'py, Completions>, future: Bound<'py, PyAny>) -> PyResult<()> {
-        let (theirs, progress) = (self.theirs.clone(), Arc::clone(&self.progress));
-        let attempt = move |ours: &core::Scope| {
-            // Not locked meanwhile: the loop may have given this up and want the lock.
-            let answers = std::mem::take(&mut lock(&progress).answers);
-            let merge = ours.merge_answered(&theirs, &answers);
-            let mut progress = lock(&progress);
-            progress.answers = answers;
-            Ok(match merge? {
-                Merge::Done(merged) => Some(merged),
-                Merge::Open(conflicts) => {
-                    progress.open = conflicts.into();
-                    None
-                }
-            })
+        let merging = Arc::clone(&self.merging);
+        let attempt = move |_: &core::Scope| {
+            let Some(mut under_way) = lock(&merging).take() else { return Ok(None) };
+            let merged = under_way.attempt();
+            *lock(&merging) = Some(under_way);
+            merged
         };
         later(to, future, Ok(self.ours.call(attempt)), give_merged)
     }
@@ -74,7 +60,7 @@ impl AsyncMerge {
     /// The next conflict that has no answer, or `None`.
     #[pyo3(signature = () -> "typing.Any")]
     fn open<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let next = lock(&self.progress).open.front().cloned();
+        let next = lock(&self.merging).as_ref().and_then(|merging| merging.open().cloned());
         next.map(|next| merge::conflict(py, &next)).transpose()
     }
 
@@ -82,9 +68,8 @@ impl AsyncMerge {
     #[pyo3(signature = (answer: "object", default: "collections.abc.Callable[[typing.Any], object] | None") -> "None")]
     fn answer(&self, answer: &Bound<'_, PyAny>, default: Option<Hook>) -> PyResult<()> {
         let resolution = merge::resolution(answer, default.as_ref(), self.ours.max_value_bytes())?;
-        let mut progress = lock(&self.progress);
-        if let Some(conflict) = progress.open.pop_front() {
-            progress.answers.push((conflict, resolution));
+        if let Some(merging) = lock(&self.merging).as_mut() {
+            merging.answer(resolution);
         }
         Ok(())
     }

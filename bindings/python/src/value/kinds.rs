@@ -30,11 +30,13 @@ pub(super) fn of(py: Python<'_>) -> PyResult<&'static Kinds> {
     })
 }
 
-/// What async functions and async generators return when they are called. Apart: nothing has to be imported for these.
-pub(super) fn asynchronous(py: Python<'_>) -> PyResult<&'static [Py<PyAny>; 2]> {
-    static ASYNCHRONOUS: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
-    ASYNCHRONOUS.get_or_try_init(py, || {
+/// What functions return that have not run when they are called: async functions, async generators and generators. Apart: nothing has
+/// to be imported for these.
+pub(super) fn unrun(py: Python<'_>) -> PyResult<&'static [Py<PyAny>; 3]> {
+    static UNRUN: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
+    UNRUN.get_or_try_init(py, || {
         let types = py.import("types")?;
-        Ok([types.getattr("CoroutineType")?.unbind(), types.getattr("AsyncGeneratorType")?.unbind()])
+        let kind = |name: &str| types.getattr(name).map(Bound::unbind);
+        Ok([kind("CoroutineType")?, kind("AsyncGeneratorType")?, kind("GeneratorType")?])
     })
 }

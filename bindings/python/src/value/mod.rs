@@ -88,13 +88,19 @@ pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
-    kinds::asynchronous(py).map(drop)
+    kinds::unrun(py).map(drop)
 }
 
 /// Whether an object is what an async function or an async generator returns.
 pub(crate) fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let [coroutine, generator] = kinds::asynchronous(object.py())?;
+    let [coroutine, generator, _] = kinds::unrun(object.py())?;
     Ok(object.is_instance(coroutine.bind(object.py()))? || object.is_instance(generator.bind(object.py()))?)
+}
+
+/// Whether an object is what a generator function returns.
+pub(crate) fn is_generator(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let [_, _, generator] = kinds::unrun(object.py())?;
+    object.is_instance(generator.bind(object.py()))
 }
 
 /// # Safety

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 
 /// What one run of a worker did in one slot, as far as it told.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ struct Cell {
     /// Nothing once deleted.
     value: Option<Value>,
 }
+
+/// A key that a commit has changed: its scope's path, itself, its new value.
+type Found = (String, String, Option<Value>);
 
 /// A row of the log.
 struct Row {
@@ -84,7 +87,7 @@ impl Ledger {
         for commit in rows.chunk_by(|one, next| one.version == next.version) {
             let version = commit[0].version;
             hold!(version == self.version + 1, "after version {} comes {version}", self.version);
-            let mut found: Vec<Effect> = Vec::new();
+            let mut found: Vec<Found> = Vec::new();
             for row in commit {
                 hold!(row.seq == self.seq + 1, "after log row {} comes {}", self.seq, row.seq);
                 self.seq = row.seq;
@@ -104,8 +107,8 @@ impl Ledger {
     }
 
     /// Finds whose commit it is.
-    fn attribute(&mut self, version: i64, found: &[Effect], runs: &mut [Run]) -> Result<(), Failure> {
-        let mut wanted = String::new();
+    fn attribute(&mut self, version: i64, found: &[Found], runs: &mut [Run]) -> Result<(), Failure> {
+        let mut others = Vec::new();
         for index in 0..runs.len() {
             // A later run of a slot begins only when the one before it is over, with its first operation, which stores something.
             let slot = runs[index].slot;
@@ -115,13 +118,12 @@ impl Ledger {
                 continue;
             }
             let run = &mut runs[index];
-            self.pass(run)?;
-            let Some(operation) = run.operations.get(run.done).filter(|_| run.done < run.begun) else { continue };
-            let Expected { effects, answer } = operation.expected(run.slot, self);
+            let Some(Expected { effects, answer }) = self.pass(run)? else { continue };
             if !same(&effects, found) {
-                write!(wanted, "\n  {} would have made {}", run.name, shown(&effects))?;
+                others.push((index, effects));
                 continue;
             }
+            let operation = &run.operations[run.done];
             let answer = match answer {
                 Answer::Version => version.to_string(),
                 Answer::Text(text) => text,
@@ -133,16 +135,20 @@ impl Ledger {
             run.done += 1;
             return Ok(());
         }
-        Err(Failure::new(format!("version {version} is nobody's: {}{wanted}", shown(found))))
+        let mut text = format!("version {version} is nobody's: {}", shown(found));
+        for (index, effects) in others {
+            write!(text, "\n  {} would have made {}", runs[index].name, shown(&effects))?;
+        }
+        Err(Failure::new(text))
     }
 
-    /// Passes over operations that change nothing.
-    fn pass(&mut self, run: &mut Run) -> Result<(), Failure> {
+    /// Passes over operations that change nothing; gives what the next one must do, if one has begun.
+    fn pass(&mut self, run: &mut Run) -> Result<Option<Expected>, Failure> {
         while run.done < run.begun {
             let operation = &run.operations[run.done];
             let expected = operation.expected(run.slot, self);
             if !expected.effects.is_empty() {
-                break;
+                return Ok(Some(expected));
             }
             match (run.told.get(run.done), expected.answer) {
                 (Some(told), Answer::Text(answer)) => {
@@ -157,7 +163,7 @@ impl Ledger {
             }
             run.done += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn settle(&mut self, runs: &mut [Run]) -> Result<(), Failure> {
@@ -284,17 +290,21 @@ fn text(connection: &Connection, flags: i64, bytes: &[u8]) -> Result<Vec<u8>, Fa
     Ok([&earlier[..start], &inflate(middle)?, &earlier[earlier.len() - end..]].concat())
 }
 
-fn same(wanted: &[Effect], found: &[Effect]) -> bool {
-    wanted.len() == found.len() && wanted.iter().all(|effect| found.contains(effect))
+fn same(wanted: &[Effect], found: &[Found]) -> bool {
+    let is_found = |(path, key, wanted): &Effect| {
+        let mut there = found.iter().filter(|there| there.0 == *path && there.1 == *key);
+        there.any(|(_, _, value)| wanted.is(value.as_ref()))
+    };
+    wanted.len() == found.len() && wanted.iter().all(is_found)
 }
 
-fn shown(effects: &[Effect]) -> String {
+fn shown(effects: &[(String, String, impl Debug)]) -> String {
     let shown: Vec<String> =
         effects.iter().map(|(path, key, value)| format!("{path} {key} = {}", brief(value))).collect();
     shown.join(", ")
 }
 
-fn brief(value: &impl std::fmt::Debug) -> String {
+fn brief(value: &impl Debug) -> String {
     format!("{value:?}").chars().take(160).collect()
 }
 

@@ -59,8 +59,33 @@ pub(crate) enum Operation {
     Reopen,
 }
 
-/// A key that a commit changes: its scope's path, itself, its new value (nothing once deleted).
-pub(crate) type Effect = (String, String, Option<Value>);
+/// A key that a commit changes: its scope's path, itself, its new value.
+pub(crate) type Effect = (String, String, Wanted);
+
+/// What a key must be. Most of what is asked of it is answered without making the long values.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Gone,
+    Value(Value),
+    /// What [`filled`] makes of it; no other operation has this tag.
+    Filled {
+        tag: String,
+        size: usize,
+    },
+}
+
+impl Wanted {
+    pub(crate) fn is(&self, found: Option<&Value>) -> bool {
+        match (self, found) {
+            (Self::Gone, None) => true,
+            (Self::Value(value), Some(found)) => value == found,
+            (Self::Filled { tag, size }, Some(found)) => {
+                found["tag"].as_str() == Some(tag) && *found == filled(tag, *size)
+            }
+            _ => false,
+        }
+    }
+}
 
 /// What a commit does, and what the worker must be told.
 pub(crate) struct Expected {
@@ -173,8 +198,9 @@ impl Operation {
     pub(crate) fn expected(&self, slot: usize, ledger: &Ledger) -> Expected {
         const SHARED: &str = "shared";
         let own = format!("s{slot}");
-        let set = |key: &str, value: Value| (own.clone(), key.to_owned(), Some(value));
-        let shared = |key: &str, value: Value| (SHARED.to_owned(), key.to_owned(), Some(value));
+        let filled = |tag: &str, size: usize| Wanted::Filled { tag: tag.to_owned(), size };
+        let set = |key: &str, value: Wanted| (own.clone(), key.to_owned(), value);
+        let shared = |key: &str, value: Value| (SHARED.to_owned(), key.to_owned(), Wanted::Value(value));
         let old = |key: &str| ledger.value(SHARED, key);
         let counter = |by: u64| old("counter").and_then(Value::as_u64).unwrap_or(0) + by;
         let text = |answer: u64| Answer::Text(answer.to_string());
@@ -188,7 +214,7 @@ impl Operation {
                 let mut effects = vec![set(first, filled(tag, *size)), set(second, filled(tag, *size))];
                 effects.push(shared("counter", count.into()));
                 if ledger.value(&own, gone).is_some() {
-                    effects.push((own.clone(), gone.clone(), None));
+                    effects.push((own.clone(), gone.clone(), Wanted::Gone));
                 }
                 (effects, text(count))
             }
@@ -213,16 +239,16 @@ impl Operation {
             }
             Self::Delete { key } => {
                 let there = ledger.value(&own, key).is_some();
-                (there.then(|| (own.clone(), key.clone(), None)).into_iter().collect(), text(u64::from(there)))
+                (there.then(|| (own.clone(), key.clone(), Wanted::Gone)).into_iter().collect(), text(u64::from(there)))
             }
             Self::Clear { prefix } => {
                 let doomed = ledger.keys(&own).filter(|key| key.starts_with(*prefix));
-                let effects: Vec<Effect> = doomed.map(|key| (own.clone(), key.to_owned(), None)).collect();
+                let effects: Vec<Effect> = doomed.map(|key| (own.clone(), key.to_owned(), Wanted::Gone)).collect();
                 let count = effects.len() as u64;
                 (effects, text(count))
             }
             Self::Child { name, key, tag } => {
-                (vec![(format!("{own}/{name}"), key.clone(), Some(filled(tag, 0)))], Answer::Version)
+                (vec![(format!("{own}/{name}"), key.clone(), filled(tag, 0))], Answer::Version)
             }
             Self::Follow => (Vec::new(), Answer::Kept),
             Self::Reopen => (Vec::new(), Answer::Text("-".into())),
