@@ -98,7 +98,10 @@ impl Store {
                         } else if guarded {
                             // A failing disk makes SQLite undo the whole group; that failure is the one to tell.
                             writes.undo().map_err(|_| error.clone())?;
-                        } else if count == 1 || writes.written() > written || !writes.is_intact() && !sabotaged("group-goes-on") {
+                        } else if count == 1
+                            || writes.written() > written
+                            || !writes.is_intact() && !sabotaged("group-goes-on")
+                        {
                             return Err(error.clone());
                         }
                     }

@@ -19,7 +19,7 @@ pub enum Told {
 
 #[allow(clippy::unnecessary_wraps)] // what the cache takes
 fn entry(value: i64) -> Option<Arc<Entry>> {
-    Some(Arc::new(Entry::pending(Document::trusted(value.to_string()), value)))
+    Some(Arc::new(Entry::pending(Document::trusted(value.to_string()), value, None)))
 }
 
 /// One writes and tells the cache; two read, and fill it with what they have read.

@@ -104,9 +104,9 @@ impl Shelf {
 
     /// Commits as the holder of the file's lock.
     fn commit(&self, work: WriteWork<'_>) -> Result<bool> {
-        let mut change = Change { rows: (*self.now()).clone(), wrote: false, savepoint: 0 };
+        let mut change = Change { rows: (*self.now()).clone(), written: 0, savepoint: 0 };
         work(&mut change)?;
-        if !change.wrote {
+        if !change.written > 0 {
             return Ok(false);
         }
         let fate = std::mem::replace(&mut *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner), Fate::Stored);
@@ -346,7 +346,8 @@ impl Reads for Rows {
 /// A write transaction.
 struct Change {
     rows: Rows,
-    wrote: bool,
+    /// What was to be written, so many times.
+    written: u64,
     /// Rows at the savepoint.
     savepoint: usize,
 }
@@ -364,12 +365,20 @@ impl Writes for Change {
         self.rows.0.last().map_or(0, |row| row.time_ms)
     }
 
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn is_intact(&self) -> bool {
+        true
+    }
+
     fn is_short_of_space(&self) -> bool {
         false
     }
 
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, _: Option<Newest>) -> Result<()> {
-        self.wrote = true;
+        self.written += 1;
         self.rows.0.push(Row {
             version: row.version,
             time_ms: row.time_ms,
@@ -410,13 +419,13 @@ impl Writes for Change {
     }
 
     fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.wrote = true;
+        self.written += 1;
         self.rows.1.entry((scope, name.to_owned())).or_insert(at);
         Ok(())
     }
 
     fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.wrote = true;
+        self.written += 1;
         if let Some(cursor) = self.rows.1.get_mut(&(scope, name.to_owned())).filter(|cursor| cursor.seq < at.seq) {
             *cursor = at;
         }
@@ -424,7 +433,7 @@ impl Writes for Change {
     }
 
     fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool> {
-        self.wrote = true;
+        self.written += 1;
         Ok(self.rows.1.remove(&(scope, name.to_owned())).is_some())
     }
 
