@@ -106,7 +106,7 @@ impl Shelf {
     fn commit(&self, work: WriteWork<'_>) -> Result<bool> {
         let mut change = Change { rows: (*self.now()).clone(), written: 0, savepoint: 0 };
         work(&mut change)?;
-        if !change.written > 0 {
+        if change.written == 0 {
             return Ok(false);
         }
         let fate = std::mem::replace(&mut *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner), Fate::Stored);
