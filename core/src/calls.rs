@@ -3,7 +3,7 @@
 use crate::engine::ScopeId;
 use crate::key::{Key, Pattern};
 use crate::scope::{Budget, unexpected, written};
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::store::request::{Action, Applied, Change, Life, Request, Response};
 use crate::value::{Update, array_len};
 use crate::{
@@ -100,7 +100,7 @@ impl<T: Send + 'static> Call<T> {
                 let session = Arc::clone(&self.session);
                 store.post(request, move |response| {
                     then(response.and_then(meaning));
-                    drop(session);
+                    session::let_go(session);
                 });
             }
             Step::Work(work) => {

@@ -292,7 +292,7 @@ impl Pair {
     fn keys(&self) -> Result<BTreeSet<Box<str>>> {
         let theirs = self.theirs.seen_from();
         match self.parted {
-            Some(fork) => theirs.store()?.changed_in(theirs.id(), fork, self.theirs.snapshot()?),
+            Some(fork) => theirs.store()?.changed_in(theirs.id(), fork),
             // It may have started from another scope of the fork.
             None => self.theirs.keys("*")?.map(|key| key.map(Into::into)).collect(),
         }

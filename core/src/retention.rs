@@ -32,8 +32,8 @@ pub struct RetentionPolicy {
     pub max_bytes: Option<u64>,
     /// Trim also what a named watch has still to tell, which then fails with `NotFound`.
     pub trim_watched: bool,
-    /// How often the past is trimmed at least; after many changes, of which others may have made most, it is trimmed earlier. It counts in the settings of the store only,
-    /// not in the policy of a scope.
+    /// How often the past is trimmed at least; after many changes, of which others may have made most, it is trimmed earlier. It
+    /// counts in the settings with which a store is opened, not in what [`set_retention`](crate::Scope::set_retention) keeps.
     #[serde(with = "seconds")]
     pub cleanup_interval: Duration,
 }

@@ -2,7 +2,7 @@
 
 use crate::calls::guarded;
 use crate::engine::sqlite::{Sqlite, file};
-use crate::store::Store;
+use crate::store::{Store, lane};
 use crate::sync::AtomicBool;
 use crate::{Error, Origin, Result, StateConfig, fork};
 use std::fmt;
@@ -54,6 +54,13 @@ fn registry() -> &'static Registry {
             // SAFETY: made just above and shared with nobody.
             drop(unsafe { Box::from_raw(new) });
         }
+    }
+}
+
+/// Lets go of a session where threads of the store wait for the caller: were it the last one, closing would wait for those.
+pub(crate) fn let_go(session: Arc<Session>) {
+    if let Some(last) = Arc::into_inner(session) {
+        lane::elsewhere("llmspell-close", move || drop(last));
     }
 }
 

@@ -306,3 +306,23 @@ fn closing_does_not_wait_for_all_that_has_expired() {
     state.close().unwrap();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[test]
+fn a_state_that_is_dropped_amid_a_write_ends_beside_the_sweeper() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |n: u32| State::open(directory.path().join(format!("{n}.db"))).unwrap();
+    for n in 0..150 {
+        let state = open(n);
+        let keys = (0..50).map(|key| (format!("k{key}"), n));
+        state.set_many_with(keys, Duration::from_millis(3)).unwrap();
+        // The sweeper stands in line beside these calls. Who commits the last of them is the last to hold the state.
+        std::thread::sleep(Duration::from_micros(2_000 + u64::from(n) * 37 % 1_500));
+        for key in 0..40 {
+            state.calls().set(&format!("last{key}"), n).unwrap().then(|version| assert!(version.is_ok()));
+        }
+    }
+    for n in 0..150 {
+        // Waits until the store is closed.
+        assert!(open(n).exists("last39").unwrap());
+    }
+}

@@ -111,7 +111,7 @@ fn so_many_bytes_of_the_past_stay() {
     let place = place(RetentionPolicy { max_bytes: Some(1_000), ..RetentionPolicy::keep_all() });
     let state = place.open();
     let scope = state.scope("a").unwrap();
-    for n in 0..100 {
+    for n in 0..100_u32 {
         state.set("k", "x".repeat(98)).unwrap();
         scope.set(&format!("k{}", n % 7), "x".repeat(98)).unwrap();
     }
@@ -127,7 +127,7 @@ fn a_named_watch_is_told_everything_unless_it_is_said_not_to_matter() {
     let place = place(keep(1));
     let state = place.open();
     let watch = state.watch(WatchOptions { name: Some("indexer".into()), ..WatchOptions::default() }).unwrap();
-    for n in 0..100 {
+    for n in 0..100_u32 {
         state.set("k", n).unwrap();
     }
     watch.save().unwrap();

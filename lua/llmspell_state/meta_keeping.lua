@@ -34,8 +34,8 @@ function Scope:set_default_ttl(ttl) end
 ---@field max_versions integer|lightuserdata|nil versions of a key, the present one included (100)
 ---@field max_bytes integer|lightuserdata|nil bytes of stored values of the past in a scope; the oldest go first (no bound)
 ---@field trim_watched boolean? trim also what a named watch has still to tell, which then fails with `NotFound` (false)
----@field cleanup_interval number? how often, in seconds, the past is trimmed at least (60); it counts in the settings of the store,
----not in the policy of a scope
+---@field cleanup_interval number? how often, in seconds, the past is trimmed at least (60); it counts in the `retention` with which
+---a store is opened, not in what `set_retention` keeps
 
 ---The policy in force: as was set here or for the nearest scope around it; where none was set, also not for the store itself, as
 ---this opening of the store says.

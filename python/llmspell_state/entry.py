@@ -22,7 +22,8 @@ class Entry:
     updated: datetime
     """When this value was written (UTC)."""
     expires: datetime | None
-    """When the key expires (UTC), or ``None`` when it does not."""
+    """When the key expires (UTC), or ``None`` when it does not; also ``None`` for an own write of a transaction that is to
+    live as the scope's default says: that counts from the commit."""
 
     @classmethod
     def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:

@@ -26,7 +26,7 @@ class RetentionPolicy:
     cleanup_interval: float
     """How many seconds go by at most until the past is trimmed; after many changes it is trimmed earlier.
 
-    It counts in the settings of the store, not in the policy of a scope.
+    It counts in the ``retention`` with which a store is opened, not in what ``set_retention`` keeps.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 use super::past::{Value, value_at};
 use super::snapshot::AsOf;
 use super::{Store, limits};
-use crate::engine::{Fork, Head, Range, ScopeId, Writes};
+use crate::engine::{Fork, Range, ScopeId, Writes};
 use crate::key::ScopeName;
 use crate::{Error, ErrorKind, Result, harness};
 use std::collections::BTreeSet;
@@ -52,11 +52,13 @@ impl Store {
         Ok(found)
     }
 
-    /// The keys that a fork has changed since it was made, up to a snapshot.
-    pub(crate) fn changed_in(&self, scope: ScopeId, fork: Fork, to: Head) -> Result<BTreeSet<Box<str>>> {
-        let mut keys = BTreeSet::new();
+    /// The keys that a fork has changed since it was made.
+    pub(crate) fn changed_in(&self, scope: ScopeId, fork: Fork) -> Result<BTreeSet<Box<str>>> {
+        let (mut keys, mut to) = (BTreeSet::new(), 0);
         let (after, clock_ms) = (fork.at, self.clock_ms());
         self.engine.snapshot(&mut |reads| {
+            // Later than what the caller sees, where the sweeper may have been meanwhile.
+            to = reads.head()?.seq;
             // Of what has expired no row tells before the sweeper was there.
             reads.overdue(clock_ms, &mut |found, key, _| {
                 if found == scope {
@@ -83,8 +85,8 @@ impl Store {
             let mut rows = 0;
             self.engine.read(&mut |reads| {
                 reads.outlines(after, &mut |row| {
-                    if row.seq > to.seq || rows == limits::WATCH_ROWS {
-                        more = row.seq <= to.seq;
+                    if row.seq > to || rows == limits::WATCH_ROWS {
+                        more = row.seq <= to;
                         return ControlFlow::Break(());
                     }
                     (after, rows) = (row.seq, rows + 1);

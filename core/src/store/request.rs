@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) origin: Option<Arc<Origin>>,
 }
 
-/// One change. A request of several holds only `Set` and `Delete` without `if_version`, which cannot fail alone.
+/// One change. A request of several stands or falls as a whole.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// A change of one key; with `if_version` only if that is its version (0: it must not exist).

@@ -4,8 +4,9 @@
 use super::request::{Applied, Change, Request};
 use super::trim::Held;
 use super::{Store, lane};
-use crate::{Error, Result, harness, limits};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::{Error, Result, harness, interruptible, limits};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub(crate) struct Sweeper {
     moved: Condvar,
     /// Changes that this process has made since the past was last trimmed.
     changes: AtomicUsize,
+    /// The thread is to end, also where it waits for another writer.
+    ends: Arc<AtomicBool>,
     held: Mutex<Option<Held>>,
 }
 
@@ -42,6 +45,16 @@ struct Inner {
     /// When the past was last trimmed.
     trimmed: Option<Instant>,
     stopped: bool,
+}
+
+thread_local! {
+    /// That of the sweeper whose thread this is.
+    static ENDS: RefCell<Arc<AtomicBool>> = RefCell::default();
+}
+
+/// Whether the thread is to end.
+fn ends() -> bool {
+    ENDS.with_borrow(|ends| ends.load(Ordering::Relaxed))
 }
 
 impl Sweeper {
@@ -89,6 +102,7 @@ impl Sweeper {
 
     /// Ends the thread.
     pub(crate) fn stop(&self) {
+        self.ends.store(true, Ordering::Relaxed);
         let thread = {
             let mut inner = self.lock();
             inner.stopped = true;
@@ -149,6 +163,12 @@ impl Inner {
 }
 
 fn watch(store: &Weak<Store>) {
+    let Some(flag) = store.upgrade().map(|store| Arc::clone(&store.sweeper.ends)) else { return };
+    ENDS.set(flag);
+    interruptible(ends, || work(store));
+}
+
+fn work(store: &Weak<Store>) {
     let mut at_least = Duration::ZERO;
     loop {
         let Some(store) = store.upgrade() else { return };

@@ -46,6 +46,8 @@ struct Reached {
     seq: i64,
     /// Up to here for changes of a certain age, in milliseconds.
     aged: BTreeMap<i64, i64>,
+    /// Up to here a pass has looked, whatever it has left because of named watches.
+    seen: i64,
     /// The policies by which; others have to look again.
     policies: u64,
 }
@@ -89,6 +91,7 @@ impl Store {
             count +=
                 self.trim_with(&mut look, Reason::Heavy, |look, reads, settings| look.heavy(reads, settings, scope))?;
         }
+        reached.seen = reached.seq;
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
             if !exact {
@@ -98,7 +101,7 @@ impl Store {
             reached.seq = reached.seq.min(held - 1);
             reached.aged.values_mut().for_each(|seq| *seq = (*seq).min(held - 1));
         }
-        let moved = reached.seq - before.seq >= limits::TRIM_NOTE || reached.policies != before.policies;
+        let moved = reached.seen - before.seen >= limits::TRIM_NOTE || reached.policies != before.policies;
         if count > 0 || moved {
             self.submit_trim(Trim { keys: Vec::new(), reached: Some(reached) })?;
             harness::point("trim.noted");
@@ -199,7 +202,7 @@ impl Store {
 
 /// How many changes nobody has looked at yet for what is to be trimmed.
 pub(super) fn unseen(reads: &dyn Reads) -> Result<i64> {
-    Ok(reads.head()?.seq - Reached::noted(reads)?.seq)
+    Ok(reads.head()?.seq - Reached::noted(reads)?.seen)
 }
 
 impl Reached {

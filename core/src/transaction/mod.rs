@@ -437,11 +437,6 @@ impl Transaction {
         &self.scope
     }
 
-    /// The newest commit when it began.
-    pub(crate) fn snapshot(&self) -> Result<Head> {
-        Ok(self.work()?.snapshot)
-    }
-
     /// From now on the transaction relies on every key of its scope.
     pub(crate) fn rely_on_all(&self) -> Result<()> {
         self.list(&Select::default()).map(drop)

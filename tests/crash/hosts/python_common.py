@@ -215,7 +215,7 @@ def held(path: Path) -> Iterator[Callable[[], None]]:
     """Another process holds the lock of writers until the function is called."""
     program = (
         "import sqlite3, sys\n"
-        "store = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "store = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n"
         "store.execute('BEGIN IMMEDIATE')\n"
         "print('held', flush=True)\n"
         "sys.stdin.read()\n"

@@ -243,6 +243,15 @@ impl Operation {
         }
     }
 
+    /// Whether it begins with commits of its own, by which it tells of what has expired.
+    pub(super) fn is_in_parts(&self) -> bool {
+        match self {
+            Self::Fork(..) => true,
+            Self::Killed(last, _) => last.is_in_parts(),
+            _ => self.is_cleaning(),
+        }
+    }
+
     /// The scope of which it may change keys, or those inside, in a way that is found in the store and then explained; or what stands
     /// among them for a named watch.
     pub(super) fn is_explained(&self) -> Option<(&str, Option<String>)> {
