@@ -68,7 +68,8 @@
 ---@field version integer version of the commit that wrote it; 0 for an own write of a transaction
 ---@field created number seconds since the epoch, as `os.time` counts
 ---@field updated number seconds since the epoch
----@field expires number? seconds since the epoch; nil for a key that lives for ever, and for an own write of a transaction that lives as the scope's default says
+---@field expires number? seconds since the epoch; nil for a key that lives for ever, and for a transaction's own write that is to
+---live as the scope's default says
 
 ---What can be read of every handle. `#handle` counts the keys; `pairs(handle)` walks over all items (Lua 5.2 and newer).
 ---@class llmspell_state.Reading

@@ -22,8 +22,10 @@ class Entry:
     updated: datetime
     """When this value was written (UTC)."""
     expires: datetime | None
-    """When the key expires (UTC), or ``None`` when it does not; also ``None`` for an own write of a transaction that is to
-    live as the scope's default says: that counts from the commit."""
+    """When the key expires (UTC), or ``None`` when it does not.
+
+    Also ``None`` for an own write of a transaction that is to live as the scope's default says, from the commit on.
+    """
 
     @classmethod
     def _from_store(cls, value: Any, version: int, created: int, updated: int, expires: int | None) -> Entry:
