@@ -221,7 +221,7 @@ tests["in a task the resolver may wait, and others run meanwhile"] = function()
         return conflict.key == "a" and answer:await() or State.theirs
       end)
     end)
-    State.sleep(0.01)
+    repeat State.sleep(0.001) until trace[1]
     trace[#trace + 1] = "meanwhile"
     agent:set("other", 1)
     answer:resolve("waited for")
