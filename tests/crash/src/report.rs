@@ -14,8 +14,12 @@ use std::time::Duration;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     size: String,
-    commit: String,
+    /// What is compiled into the library.
+    product: String,
     machine: String,
+    /// Where is counted now.
+    #[serde(skip)]
+    commit: String,
     stages: BTreeMap<String, Held>,
     #[serde(default)]
     caught: BTreeMap<String, Caught>,
@@ -24,6 +28,8 @@ pub struct Results {
 /// One stage that held.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Held {
+    /// Where it was counted last.
+    commit: String,
     outcome: Outcome,
     seeds: Vec<u64>,
     seconds: f64,
@@ -37,17 +43,19 @@ impl Results {
         root.join(format!("build/crash/{size}.json"))
     }
 
-    /// What earlier runs of this size on this commit have left.
+    /// What earlier runs of this size have left that tried the same library: a commit that changes only tests or documents takes
+    /// nothing back.
     pub fn load(root: &Path, size: &str) -> Result<Self, Failure> {
-        let commit = commit(root);
-        let empty = || Self { size: size.into(), commit: commit.clone(), machine: machine(), ..Self::default() };
+        let (product, commit) = (product(root), commit(root));
+        let empty = || Self { size: size.into(), product: product.clone(), machine: machine(), ..Self::default() };
         match std::fs::read(Self::path(root, size)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice::<Self>(&bytes)?)
-                .filter(|results| results.commit == commit)
+                .filter(|results| results.product == product)
                 .unwrap_or_else(empty)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(empty()),
             Err(e) => Err(e.into()),
         }
+        .map(|results| Self { commit, ..results })
     }
 
     /// Keeps what was counted, whole or not at all.
@@ -68,6 +76,7 @@ impl Results {
     /// Adds to what a stage has counted.
     pub fn add(&mut self, stage: &str, seed: u64, outcome: Outcome, took: Duration) {
         let held = self.stages.entry(stage.into()).or_default();
+        held.commit.clone_from(&self.commit);
         held.outcome.add(outcome);
         held.seeds.push(seed);
         held.seconds += took.as_secs_f64();
@@ -81,7 +90,7 @@ impl Results {
     /// Keeps which planted bugs were caught.
     pub fn keep_caught(&mut self, caught: &[Caught]) {
         for caught in caught {
-            self.caught.insert(caught.bug.clone(), caught.clone());
+            self.caught.insert(caught.bug.clone(), Caught { commit: self.commit.clone(), ..caught.clone() });
         }
     }
 }
@@ -93,6 +102,14 @@ fn output(root: &Path, command: &str) -> String {
 
 fn commit(root: &Path) -> String {
     output(root, "git describe --always --dirty --abbrev=12")
+}
+
+/// The sources of what users load, as git names them.
+fn product(root: &Path) -> String {
+    output(
+        root,
+        "git rev-parse HEAD:core/src HEAD:bindings HEAD:Cargo.lock && git diff HEAD -- core/src bindings Cargo.lock",
+    )
 }
 
 fn machine() -> String {
@@ -135,8 +152,8 @@ impl Results {
     }
 
     fn tell(&self, text: &mut String) -> Result<(), Failure> {
-        write!(text, "\n## The {} size\n\nCommit `{}`; {}.\n\n", self.size, self.commit, self.machine)?;
-        text.push_str("| stage | what it does | counted | seeds | seconds |\n|---|---|---|---|---|\n");
+        write!(text, "\n## The {} size\n\nOne state of the library; {}.\n\n", self.size, self.machine)?;
+        text.push_str("| stage | what it does | counted | seeds | commit | seconds |\n|---|---|---|---|---|---|\n");
         for stage in stages::ALL {
             let Some(held) = self.stages.get(stage.name) else { continue };
             let counts: Vec<String> =
@@ -147,11 +164,12 @@ impl Results {
             }
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {:.0} |",
+                "| {} | {} | {} | {} | `{}` | {:.0} |",
                 stage.name,
                 stage.what,
                 counts.join("; "),
                 seeds.join(", "),
+                held.commit,
                 held.seconds
             )?;
         }
@@ -167,16 +185,16 @@ impl Results {
         let caught = self.caught.values().filter(|caught| caught.by.is_some()).count();
         write!(
             text,
-            "\n## Planted bugs\n\nCommit `{}`: {caught} of {} were caught, by stages in their small size.\n\n\
-             | bug | what it does | caught by | which said | seconds |\n|---|---|---|---|---|\n",
-            self.commit,
+            "\n## Planted bugs\n\n{caught} of {} were caught, by stages in their small size.\n\n\
+             | bug | what it does | caught by | which said | commit | seconds |\n|---|---|---|---|---|---|\n",
             self.caught.len()
         )?;
         for caught in self.caught.values() {
             let by = caught.by.as_deref().unwrap_or("**nothing**");
             let said = caught.said.replace('|', "\\|");
             let said: String = said.chars().take(160).collect();
-            writeln!(text, "| {} | {} | {by} | {said} | {:.0} |", caught.bug, caught.what, caught.seconds)?;
+            let Caught { bug, what, commit, seconds, .. } = caught;
+            writeln!(text, "| {bug} | {what} | {by} | {said} | `{commit}` | {seconds:.0} |")?;
         }
         Ok(())
     }

@@ -14,6 +14,9 @@ pub struct Caught {
     pub bug: String,
     /// What it does.
     pub what: String,
+    /// Where it was tried.
+    #[serde(default)]
+    pub commit: String,
     /// The stage; nothing where no stage has.
     pub by: Option<String>,
     /// The first line of what it said.
@@ -84,7 +87,14 @@ pub fn run(only: Option<&str>, seed: u64) -> Result<Vec<Caught>, Failure> {
 }
 
 fn hunt(bug: &'static str, what: &str, seed: u64) -> Result<Caught, Failure> {
-    let mut caught = Caught { bug: bug.into(), what: what.into(), by: None, said: String::new(), seconds: 0.0 };
+    let mut caught = Caught {
+        bug: bug.into(),
+        what: what.into(),
+        by: None,
+        commit: String::new(),
+        said: String::new(),
+        seconds: 0.0,
+    };
     let likely = LIKELY.iter().filter(|(planted, _)| *planted == bug).map(|(_, stage)| *stage);
     // A small stage draws a part of what it could do, so that one more draw may hit.
     let mut order: Vec<(&'static str, u64)> =
