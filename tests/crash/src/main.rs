@@ -1,15 +1,15 @@
-//! The driver: `crash run small`, `crash run middle`, `crash long HOURS`, `crash sabotage`, `crash stage NAME SIZE SEED [PART]`.
+//! The driver: `crash run small`, `crash run middle`, `crash run middle SEED STAGE`, `crash long HOURS`, `crash sabotage`, `crash stage NAME SIZE SEED [PART]`.
 
 use crash::report::{self, Results};
 use crash::run::{self, Ended, Request, apart};
-use crash::{Failure, Outcome, Size, sabotage, stages};
+use crash::{Failure, Outcome, Size, Stage, sabotage, stages};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const USAGE: &str =
-    "usage: crash run small|middle [SEED] | long HOURS | sabotage [BUG] | stage NAME SIZE SEED [PART] | report";
+    "usage: crash run small|middle [SEED [STAGE]] | long HOURS | sabotage [BUG] | stage NAME SIZE SEED [PART] | report";
 
 /// Patience with a stage, by far longer than it takes.
 fn patience(size: Size) -> Duration {
@@ -22,8 +22,9 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["stage", name, size, seed] => stage(name, size, seed, None),
         ["stage", name, size, seed, part] => stage(name, size, seed, Some(part)),
-        ["run", size] => all(size, None),
-        ["run", size, seed] => all(size, Some(seed)),
+        ["run", size] => several(stages::ALL, size, None),
+        ["run", size, seed] => several(stages::ALL, size, Some(seed)),
+        ["run", size, seed, name] => run::find(name).and_then(|stage| several(&[*stage], size, Some(seed))),
         ["long", hours] => long(hours),
         ["sabotage"] => plant(None),
         ["sabotage", bug] => plant(Some(bug)),
@@ -47,13 +48,13 @@ fn stage(name: &str, size: &str, seed: &str, part: Option<&str>) -> Result<(), F
 const AT_ONCE: usize = 2;
 
 /// Runs every stage once, also after one has failed.
-fn all(size: &str, seed: Option<&str>) -> Result<(), Failure> {
+fn several(stages: &[Stage], size: &str, seed: Option<&str>) -> Result<(), Failure> {
     let size: Size = size.parse()?;
     let seed = seed.map_or_else(|| Ok(fastrand::u64(..)), str::parse)?;
     let results = Mutex::new(Results::load(&run::root(), &size.to_string())?);
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<(), Failure> {
-        while let Some(stage) = stages::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(stage) = stages.get(next.fetch_add(1, Ordering::Relaxed)) {
             let request = Request { stage: stage.name, size, seed, sabotage: None, patience: patience(size) };
             match once(&request)? {
                 Some((outcome, took)) => {
@@ -71,7 +72,7 @@ fn all(size: &str, seed: Option<&str>) -> Result<(), Failure> {
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(Failure::new("a panic"))))
     })?;
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{} passed, {} failed", stages::ALL.len() - failed.len(), failed.len());
+    println!("{} passed, {} failed", stages.len() - failed.len(), failed.len());
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("failed: {}", failed.join(", ")))) }
 }
 
