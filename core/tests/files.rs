@@ -347,3 +347,35 @@ fn a_transaction_whose_state_is_closed_inside_is_not_taken_for_committed() {
         .unwrap();
     assert_eq!(state.get("a").unwrap(), Some(json!(2)));
 }
+
+#[test]
+fn a_store_whose_making_was_cut_off_is_made_anew() {
+    // The header of a rollback journal, before which there was no page (<https://sqlite.org/fileformat.html#the_rollback_journal>).
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    journal.extend([0_u32, 1, 0, 512, 4096].iter().flat_map(|number| number.to_be_bytes()));
+    journal.resize(512, 0);
+    let plain = {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plain.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        std::fs::read(path).unwrap()
+    };
+    for (what, left) in
+        [("zeroes", vec![0; 8192]), ("a part of a page", plain[..200].to_vec()), ("pages", plain.clone())]
+    {
+        for enable_wal in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("s.db");
+            std::fs::write(&path, &left).unwrap();
+            std::fs::write(directory.path().join("s.db-journal"), &journal).unwrap();
+            let config = StateConfig { exclusive: !enable_wal, enable_wal, ..StateConfig::at(&path) };
+            let state = State::with_config(config.clone()).unwrap();
+            state.set("a", "x".repeat(100_000)).unwrap();
+            state.close().unwrap();
+            // What SQLite leaves free of each page belongs to its check.
+            assert_eq!(std::fs::read(&path).unwrap()[20], 8, "{what}");
+            let state = State::with_config(config).unwrap();
+            assert_eq!(state.verify().unwrap().problems, Vec::<String>::new(), "{what}");
+        }
+    }
+}

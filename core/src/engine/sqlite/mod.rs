@@ -202,7 +202,9 @@ fn open_writer(
         Some(mark) if !config.accept_rollback => mark.owes_nothing(shown),
         _ => Ok(()),
     };
-    match path.map(Path::metadata) {
+    let metadata = path.map(Path::metadata);
+    let had_bytes = metadata.as_ref().is_some_and(|metadata| metadata.as_ref().is_ok_and(|found| found.len() > 0));
+    match metadata {
         // Before SQLite sees it: it would remove the log beside an empty file.
         Some(Ok(metadata)) if metadata.len() == 0 => may_be_made()?,
         // SQLite takes a file that is too short for its header for an empty one.
@@ -211,11 +213,21 @@ fn open_writer(
         }
         _ => {}
     }
-    let connection = connect(path, config, role).map_err(|e| match e.kind() {
-        ErrorKind::UnknownFormat => schema::not_a_store(shown),
-        _ => e,
-    })?;
-    let found = schema::identify(&connection, shown)?;
+    let look = || {
+        let connection = connect(path, config, role).map_err(|e| match e.kind() {
+            ErrorKind::UnknownFormat => schema::not_a_store(shown),
+            _ => e,
+        })?;
+        let found = schema::identify(&connection, shown)?;
+        Ok::<_, Error>((connection, found))
+    };
+    let (mut connection, mut found) = look()?;
+    if found == schema::Found::Empty && had_bytes {
+        // The making of it was cut off, and is undone by now. But how large its pages were, and how much of them is free, this
+        // connection has read before, and would make it again like that.
+        drop(connection);
+        (connection, found) = look()?;
+    }
     if found == schema::Found::Store {
         pages::expect_checks(&connection);
     }
