@@ -14,8 +14,6 @@ use std::time::Duration;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     size: String,
-    /// What is compiled into the library.
-    product: String,
     machine: String,
     /// Where is counted now.
     #[serde(skip)]
@@ -28,7 +26,8 @@ pub struct Results {
 /// One stage that held.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Held {
-    /// Where it was counted last.
+    /// Where it was counted.
+    #[serde(default)]
     commit: String,
     outcome: Outcome,
     seeds: Vec<u64>,
@@ -43,19 +42,10 @@ impl Results {
         root.join(format!("build/crash/{size}.json"))
     }
 
-    /// What earlier runs of this size have left that tried the same library: a commit that changes only tests or documents takes
-    /// nothing back.
+    /// What earlier runs of this size have left, each stage with its commit.
     pub fn load(root: &Path, size: &str) -> Result<Self, Failure> {
-        let (product, commit) = (product(root), commit(root));
-        let empty = || Self { size: size.into(), product: product.clone(), machine: machine(), ..Self::default() };
-        match std::fs::read(Self::path(root, size)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice::<Self>(&bytes)?)
-                .filter(|results| results.product == product)
-                .unwrap_or_else(empty)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(empty()),
-            Err(e) => Err(e.into()),
-        }
-        .map(|results| Self { commit, ..results })
+        let results = Self::read(root, size)?;
+        Ok(Self { size: size.into(), machine: machine(), commit: commit(root), ..results })
     }
 
     /// Keeps what was counted, whole or not at all.
@@ -73,18 +63,21 @@ impl Results {
         self.add(stage, seed, outcome, took);
     }
 
-    /// Adds to what a stage has counted.
+    /// Adds to what a stage has counted on this commit.
     pub fn add(&mut self, stage: &str, seed: u64, outcome: Outcome, took: Duration) {
         let held = self.stages.entry(stage.into()).or_default();
-        held.commit.clone_from(&self.commit);
+        if held.commit != self.commit {
+            *held = Held { commit: self.commit.clone(), ..Held::default() };
+        }
         held.outcome.add(outcome);
         held.seeds.push(seed);
         held.seconds += took.as_secs_f64();
     }
 
-    /// How far a stage has got.
+    /// How far a stage has got on this commit.
     pub fn progress(&self, stage: &str) -> u64 {
-        self.stages.get(stage).and_then(|held| held.outcome.counts.first()).map_or(0, |(_, count)| *count)
+        let held = self.stages.get(stage).filter(|held| held.commit == self.commit);
+        held.and_then(|held| held.outcome.counts.first()).map_or(0, |(_, count)| *count)
     }
 
     /// Keeps which planted bugs were caught.
@@ -102,14 +95,6 @@ fn output(root: &Path, command: &str) -> String {
 
 fn commit(root: &Path) -> String {
     output(root, "git describe --always --dirty --abbrev=12")
-}
-
-/// The sources of what users load, as git names them.
-fn product(root: &Path) -> String {
-    output(
-        root,
-        "git rev-parse HEAD:core/src HEAD:bindings HEAD:Cargo.lock && git diff HEAD -- core/src bindings Cargo.lock",
-    )
 }
 
 fn machine() -> String {
@@ -152,7 +137,11 @@ impl Results {
     }
 
     fn tell(&self, text: &mut String) -> Result<(), Failure> {
-        write!(text, "\n## The {} size\n\nOne state of the library; {}.\n\n", self.size, self.machine)?;
+        write!(
+            text,
+            "\n## The {} size\n\nOn {}, each stage on the commit that is named beside it.\n\n",
+            self.size, self.machine
+        )?;
         text.push_str("| stage | what it does | counted | seeds | commit | seconds |\n|---|---|---|---|---|---|\n");
         for stage in stages::ALL {
             let Some(held) = self.stages.get(stage.name) else { continue };
