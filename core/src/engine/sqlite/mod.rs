@@ -222,20 +222,20 @@ fn open_writer(
         Ok::<_, Error>((connection, found))
     };
     let (mut connection, mut found) = look()?;
-    if found == schema::Found::Empty && had_bytes {
-        // The making of it was cut off, and is undone by now. But how large its pages were, and how much of them is free, this
-        // connection has read before, and would make it again like that.
-        drop(connection);
-        (connection, found) = look()?;
-    }
-    if found == schema::Found::Store {
-        pages::expect_checks(&connection);
-    }
     if found == schema::Found::Empty {
         may_be_made().inspect_err(|_| keep_log(&connection))?;
-        if path.is_some() {
-            lay_out_pages(&connection)?;
+        if had_bytes {
+            // The making of it was cut off, and is undone by now. But how large its pages were, and how much of them is free, this
+            // connection has read before, and would make it again like that.
+            keep_log(&connection);
+            drop(connection);
+            (connection, found) = look()?;
         }
+    }
+    match found {
+        schema::Found::Store => pages::expect_checks(&connection),
+        schema::Found::Empty if path.is_some() => lay_out_pages(&connection)?,
+        schema::Found::Empty => {}
     }
     set_journal(&connection, config, role)?;
     if found == schema::Found::Empty {
