@@ -2,6 +2,7 @@
 //! in memory or in exclusive use.
 
 mod ballast;
+mod change;
 mod checkpoint;
 mod connect;
 mod error;

@@ -1,35 +1,23 @@
-//! The questions to the database and the changes in it that data is read and written by.
+//! The questions to the database that data is read by.
 
 use super::error::from_sqlite;
 use super::sql::{
-    ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, ALL_ENTRIES, ALL_SCOPES, APPEND, AT_OR_BEFORE, BASE, CHANGES, COUNT,
-    CURRENT, CURSOR, CURSORS, DROP_CURSOR, DROP_ENTRY, ENTRIES, ENTRIES_REVERSE, FIND_SCOPE, FORK_ENTRIES, FORK_SCOPE,
-    FORKED, FORKS, HAS, HAS_GONE, HEAD, LOG, MOVE_CURSOR, MOVE_ENTRY, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE,
-    PARENT, PAST, PUT_NOTE, ROW, SCOPES, SET_VERSIONS, TAIL, TAKEN, TRIM, TRIMMED,
+    ALL_ENTRIES, ALL_SCOPES, AT_OR_BEFORE, BASE, CHANGES, COUNT, CURRENT, CURSOR, CURSORS, ENTRIES, ENTRIES_REVERSE,
+    FIND_SCOPE, FORKED, FORKS, HAS, HAS_GONE, HEAD, LOG, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE, PARENT, PAST,
+    ROW, SCOPES, TAIL, TAKEN, TRIMMED,
 };
 use crate::engine::{
     Cursor, Fork, Head, LogRow, Newest, OnChange, OnEntry, OnRow, Operation, Outline, Range, Reads, ScopeId, Taken,
-    Trimmed, Writes,
+    Trimmed,
 };
 use crate::{Error, Result};
-use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use std::ops::ControlFlow;
 
 /// A statement of the connection's cache, ready to run.
-fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
+pub(super) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>> {
     connection.prepare_cached(sql).map_err(|e| from_sqlite("preparing a statement", e))
-}
-
-fn at_hand<'s, 'c>(
-    kept: &'s mut Option<CachedStatement<'c>>,
-    connection: &'c Connection,
-    sql: &str,
-) -> Result<&'s mut CachedStatement<'c>> {
-    match kept {
-        Some(statement) => Ok(statement),
-        none => Ok(none.insert(prepare(connection, sql)?)),
-    }
 }
 
 /// One state of the database, seen through a connection.
@@ -382,193 +370,4 @@ fn log_row<'r>(row: &'r Row<'_>) -> Result<LogRow<'r>> {
         origin,
         check: int(14)?,
     })
-}
-
-/// The write transaction. Keeps the log's end at hand, since every change needs it.
-pub(super) struct Change<'c> {
-    pub(super) view: View<'c>,
-    /// Kept at hand: looking for it takes a part of the time that it takes.
-    pub(super) append: Option<CachedStatement<'c>>,
-    pub(super) move_entry: Option<CachedStatement<'c>>,
-    pub(super) head: Head,
-    /// The time of the newest row.
-    pub(super) last_ms: i64,
-    /// The check of the last row that was appended: it tells our row from another of the same number.
-    pub(super) last_check: Option<i64>,
-    /// Statements that were to write something.
-    pub(super) written: u64,
-    /// The disk has no space but what is needed to delete.
-    pub(super) short_of_space: bool,
-}
-
-impl Change<'_> {
-    fn put_cursor(&mut self, sql: &str, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.written += 1;
-        prepare(self.view.0, sql)?
-            .execute(params![scope, name, at.seq, at.version])
-            .map_err(|e| from_sqlite("keeping a named watch", e))?;
-        Ok(())
-    }
-
-    /// Makes a change that needs no row of the log; says how many rows it has changed.
-    fn change(&mut self, sql: &str, parameters: &[&dyn ToSql]) -> Result<usize> {
-        self.written += 1;
-        prepare(self.view.0, sql)?.execute(parameters).map_err(|e| from_sqlite("writing", e))
-    }
-
-    fn run(&mut self, sql: &str) -> Result<()> {
-        prepare(self.view.0, sql)?.execute([]).map_err(|e| from_sqlite("writing", e))?;
-        Ok(())
-    }
-}
-
-impl Writes for Change<'_> {
-    fn reads(&self) -> &dyn Reads {
-        &self.view
-    }
-
-    fn head(&self) -> Head {
-        self.head
-    }
-
-    fn last_ms(&self) -> i64 {
-        self.last_ms
-    }
-
-    fn written(&self) -> u64 {
-        self.written
-    }
-
-    fn is_short_of_space(&self) -> bool {
-        self.short_of_space
-    }
-
-    fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()> {
-        self.written += 1;
-        let failed = |e| from_sqlite("writing", e);
-        let live = row.operation.has_value();
-        let value = match row.flags {
-            _ if !live => ValueRef::Null,
-            // Plain JSON is stored as text, so that any SQLite can read it.
-            0 => ValueRef::Text(row.value),
-            _ => ValueRef::Blob(row.value),
-        };
-        at_hand(&mut self.append, self.view.0, APPEND)?
-            .execute(params![
-                row.seq,
-                row.version,
-                row.time_ms,
-                row.scope,
-                row.key,
-                row.operation as i64,
-                row.prev,
-                row.expires_ms,
-                row.flags,
-                row.check,
-                ToSqlOutput::Borrowed(value),
-                row.origin[0],
-                row.origin[1],
-                row.origin[2],
-            ])
-            .map_err(failed)?;
-        match replaced {
-            Some(replaced) => at_hand(&mut self.move_entry, self.view.0, MOVE_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms,
-                replaced.versions + 1
-            ]),
-            None => prepare(self.view.0, ADD_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms
-            ]),
-        }
-        .map_err(failed)?;
-        self.head = Head { seq: row.seq, version: row.version };
-        self.last_ms = row.time_ms;
-        self.last_check = Some(row.check);
-        Ok(())
-    }
-
-    fn trim(&mut self, seq: i64) -> Result<bool> {
-        self.change(TRIM, params![seq]).map(|rows| rows > 0)
-    }
-
-    fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()> {
-        match versions {
-            0 => self.change(DROP_ENTRY, params![scope, key]),
-            versions => self.change(SET_VERSIONS, params![scope, key, versions]),
-        }
-        .map(drop)
-    }
-
-    fn add_trimmed(&mut self, scope: ScopeId, trimmed: Trimmed) -> Result<()> {
-        self.change(ADD_TRIMMED, params![scope, trimmed.changes, trimmed.seq, trimmed.gone]).map(drop)
-    }
-
-    fn fork_scope(&mut self, from: ScopeId, parent: ScopeId, name: &str) -> Result<ScopeId> {
-        let at = self.head.seq;
-        self.change(FORK_SCOPE, params![parent, name, from, at])?;
-        let scope = self.view.0.last_insert_rowid();
-        self.change(FORK_ENTRIES, params![scope, from])?;
-        Ok(scope)
-    }
-
-    fn put_note(&mut self, name: &str, text: &str) -> Result<()> {
-        self.written += 1;
-        prepare(self.view.0, PUT_NOTE)?
-            .execute([name, text])
-            .map_err(|e| from_sqlite("keeping something for the store itself", e))?;
-        Ok(())
-    }
-
-    fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId> {
-        self.written += 1;
-        prepare(self.view.0, ADD_SCOPE)?
-            .execute(params![parent, name])
-            .map_err(|e| from_sqlite("making a scope", e))?;
-        Ok(self.view.0.last_insert_rowid())
-    }
-
-    fn add_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.put_cursor(ADD_CURSOR, scope, name, at)
-    }
-
-    fn move_cursor(&mut self, scope: ScopeId, name: &str, at: Head) -> Result<()> {
-        self.put_cursor(MOVE_CURSOR, scope, name, at)
-    }
-
-    fn drop_cursor(&mut self, scope: ScopeId, name: &str) -> Result<bool> {
-        self.written += 1;
-        let dropped = prepare(self.view.0, DROP_CURSOR)?
-            .execute(params![scope, name])
-            .map_err(|e| from_sqlite("removing a named watch", e))?;
-        Ok(dropped > 0)
-    }
-
-    fn is_intact(&self) -> bool {
-        !self.view.0.is_autocommit()
-    }
-
-    fn savepoint(&mut self) -> Result<()> {
-        self.run("SAVEPOINT request")
-    }
-
-    fn release(&mut self) -> Result<()> {
-        self.run("RELEASE request")
-    }
-
-    fn undo(&mut self) -> Result<()> {
-        self.run("ROLLBACK TO request")?;
-        self.run("RELEASE request")?;
-        (self.head, self.last_ms) = self.view.end()?;
-        Ok(())
-    }
 }

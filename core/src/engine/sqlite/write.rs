@@ -1,8 +1,9 @@
 //! One write transaction: begin as the only writer of all processes, commit, and tell the truth about how that went.
 
+use super::change::Change;
 use super::checkpoint;
 use super::error::{from_sqlite, is_busy};
-use super::statements::{Change, View};
+use super::statements::View;
 use super::wal::IndexHeader;
 use super::{Shared, Writer};
 use crate::engine::{Head, Reads as _, WriteWork};
