@@ -138,11 +138,16 @@ class Sent:
         self.delay = delay
         self.way = rng.choice((self.to_the_process, self.to_the_main_thread, self.by_the_clock))
         self.thread = threading.Thread(target=self.work)
+        self.started = threading.Lock()
+        self.started.acquire()
 
     def start(self) -> None:
+        # An interrupt inside of `Thread.start` would be the standard library's to survive, which it does not.
         self.thread.start()
+        self.started.release()
 
     def work(self) -> None:
+        self.started.acquire()
         time.sleep(self.delay)  # the moment is meant to be any; nothing waits for it
         self.at = time.monotonic()
         self.way()
