@@ -240,7 +240,7 @@ pub(crate) trait Reads {
     fn find_scope(&self, parent: ScopeId, name: &str) -> Result<Option<ScopeId>>;
     /// Every row of the log, in the order of their numbers.
     fn log(&self, on_row: OnRow<'_>) -> Result<()>;
-    /// Every key of every scope, tombstones included.
+    /// Every entry of every scope, tombstones included. Of keys that a fork and its origin share the fork may have none.
     fn all_entries(&self, on_entry: OnEntry<'_>) -> Result<()>;
     /// The scope around a scope; 0 is the parent of a tenant's root.
     fn parent(&self, scope: ScopeId) -> Result<Option<ScopeId>>;

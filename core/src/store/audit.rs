@@ -1,7 +1,7 @@
 //! Looking at everything once: every change against its check and the one before it, every key against its newest change.
 
 use super::{Store, codec, past, snapshot, tail};
-use crate::engine::{LogRow, Newest, Reads, SETTINGS, ScopeId, Trimmed};
+use crate::engine::{LogRow, Newest, Range, Reads, SETTINGS, ScopeId, Trimmed};
 use crate::error::shorten;
 use crate::{Error, ErrorKind, Result, Verification};
 use std::collections::{HashMap, HashSet};
@@ -160,8 +160,12 @@ impl Audit {
     }
 
     fn keys(&mut self, reads: &dyn Reads) -> Result<()> {
+        for scope in self.scopes.iter().filter(|scope| **scope != SETTINGS) {
+            // A fork may show keys of which it has no entry.
+            let all = Range { scope: *scope, from: String::new(), to: None, reverse: false };
+            self.found.keys += reads.count(&all, i64::MIN)?;
+        }
         reads.all_entries(&mut |scope, key, newest, row| {
-            self.found.keys += u64::from(newest.live && scope != SETTINGS);
             let is_forked = row.map_or(Ok(false), |row| {
                 Ok::<_, Error>(row.scope != scope && snapshot::belongs(reads, scope, row.scope, row.seq)?)
             })?;

@@ -65,6 +65,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("trim-watched", "keep"),
     ("trim-bases", "keep"),
     ("trim-forked", "keep"),
+    ("fork-follows", "keep"),
     ("merge-over", "keep"),
     ("split-commit", "serial"),
 ];

@@ -1,13 +1,14 @@
 //! The changes in the database that data is written by.
 
 use super::error::from_sqlite;
+use super::layers::FIRST_FORK;
 use super::sql::{
-    ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, APPEND, DROP_CURSOR, DROP_ENTRY, FORK_ENTRIES, FORK_SCOPE,
-    MOVE_CURSOR, MOVE_ENTRY, PUT_NOTE, SET_VERSIONS, TRIM,
+    ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, APPEND, DROP_CURSOR, DROP_ENTRY, FORK_SCOPE, HIDE_ENTRY,
+    LAST_FORKED, LEAVE_TO_FORKS, MOVE_CURSOR, MOVE_ENTRY, PUT_ENTRY, PUT_NOTE, SET_VERSIONS, TRIM,
 };
 use super::statements::{View, prepare};
-use crate::Result;
 use crate::engine::{Head, LogRow, Newest, Reads, ScopeId, Trimmed, Writes};
+use crate::{Result, harness};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
 
@@ -32,6 +33,8 @@ pub(super) struct Change<'c> {
     pub(super) head: Head,
     /// The time of the newest row.
     pub(super) last_ms: i64,
+    /// A scope, and the row at which it was last forked; 0 if it never was.
+    pub(super) last_forked: Option<(ScopeId, i64)>,
     /// The check of the last row that was appended: it tells our row from another of the same number.
     pub(super) last_check: Option<i64>,
     /// Statements that were to write something.
@@ -41,6 +44,65 @@ pub(super) struct Change<'c> {
 }
 
 impl Change<'_> {
+    /// Makes a row the newest of its key.
+    fn put_entry(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()> {
+        if let Some(replaced) = replaced {
+            self.leave_to_forks(row.scope, row.key, replaced)?;
+        }
+        let live = row.operation.has_value();
+        let versions = replaced.map_or(1, |replaced| replaced.versions + 1);
+        match replaced {
+            _ if row.scope >= FIRST_FORK => prepare(self.view.0, PUT_ENTRY)?.execute(params![
+                row.scope,
+                row.key,
+                row.seq,
+                live,
+                created_ms,
+                row.expires_ms,
+                versions
+            ]),
+            Some(_) => at_hand(&mut self.move_entry, self.view.0, MOVE_ENTRY)?.execute(params![
+                row.scope,
+                row.key,
+                row.seq,
+                live,
+                created_ms,
+                row.expires_ms,
+                versions
+            ]),
+            None => prepare(self.view.0, ADD_ENTRY)?.execute(params![
+                row.scope,
+                row.key,
+                row.seq,
+                live,
+                created_ms,
+                row.expires_ms
+            ]),
+        }
+        .map_err(|e| from_sqlite("writing", e))?;
+        Ok(())
+    }
+
+    /// Gives the forks of a scope that show its entry of a key, which is about to be replaced, one of their own.
+    fn leave_to_forks(&mut self, scope: ScopeId, key: &str, replaced: Newest) -> Result<()> {
+        let last_forked = match self.last_forked {
+            Some((known, at)) if known == scope => at,
+            _ => {
+                let at = prepare(self.view.0, LAST_FORKED)?
+                    .query_row([scope], |row| row.get::<_, Option<i64>>(0))
+                    .map_err(|e| from_sqlite("finding forks of a scope", e))?
+                    .unwrap_or(0);
+                self.last_forked = Some((scope, at));
+                at
+            }
+        };
+        if replaced.seq > last_forked || harness::sabotaged("fork-follows") {
+            return Ok(());
+        }
+        let Newest { seq, live, created_ms, expires_ms, .. } = replaced;
+        self.change(LEAVE_TO_FORKS, params![scope, key, seq, live, created_ms, expires_ms]).map(drop)
+    }
+
     fn put_cursor(&mut self, sql: &str, scope: ScopeId, name: &str, at: Head) -> Result<()> {
         self.written += 1;
         prepare(self.view.0, sql)?
@@ -110,26 +172,7 @@ impl Writes for Change<'_> {
                 row.origin[2],
             ])
             .map_err(failed)?;
-        match replaced {
-            Some(replaced) => at_hand(&mut self.move_entry, self.view.0, MOVE_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms,
-                replaced.versions + 1
-            ]),
-            None => prepare(self.view.0, ADD_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms
-            ]),
-        }
-        .map_err(failed)?;
+        self.put_entry(row, created_ms, replaced)?;
         self.head = Head { seq: row.seq, version: row.version };
         self.last_ms = row.time_ms;
         self.last_check = Some(row.check);
@@ -142,6 +185,7 @@ impl Writes for Change<'_> {
 
     fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()> {
         match versions {
+            0 if self.view.inherited(scope, key)?.is_some() => self.change(HIDE_ENTRY, params![scope, key]),
             0 => self.change(DROP_ENTRY, params![scope, key]),
             versions => self.change(SET_VERSIONS, params![scope, key, versions]),
         }
@@ -154,10 +198,9 @@ impl Writes for Change<'_> {
 
     fn fork_scope(&mut self, from: ScopeId, parent: ScopeId, name: &str) -> Result<ScopeId> {
         let at = self.head.seq;
-        self.change(FORK_SCOPE, params![parent, name, from, at])?;
-        let scope = self.view.0.last_insert_rowid();
-        self.change(FORK_ENTRIES, params![scope, from])?;
-        Ok(scope)
+        self.last_forked = None;
+        self.change(FORK_SCOPE, params![parent, name, from, at, FIRST_FORK])?;
+        Ok(self.view.0.last_insert_rowid())
     }
 
     fn put_note(&mut self, name: &str, text: &str) -> Result<()> {
@@ -171,7 +214,7 @@ impl Writes for Change<'_> {
     fn add_scope(&mut self, parent: ScopeId, name: &str) -> Result<ScopeId> {
         self.written += 1;
         prepare(self.view.0, ADD_SCOPE)?
-            .execute(params![parent, name])
+            .execute(params![parent, name, FIRST_FORK])
             .map_err(|e| from_sqlite("making a scope", e))?;
         Ok(self.view.0.last_insert_rowid())
     }
@@ -208,6 +251,7 @@ impl Writes for Change<'_> {
         self.run("ROLLBACK TO request")?;
         self.run("RELEASE request")?;
         (self.head, self.last_ms) = self.view.end()?;
+        self.last_forked = None;
         Ok(())
     }
 }

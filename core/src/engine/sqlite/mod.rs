@@ -8,6 +8,7 @@ mod connect;
 mod error;
 pub(crate) mod file;
 mod guard;
+mod layers;
 mod mark;
 mod pages;
 mod pool;
@@ -28,7 +29,7 @@ use self::pool::Pool;
 use self::statements::View;
 use self::turn::{Held, Turn};
 use self::wal::{Wal, WalIndex};
-use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
+use super::{Engine, Head, ReadWork, Reads as _, ScopeId, WriteWork};
 use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
 use parking_lot::MutexGuard;
@@ -98,12 +99,23 @@ fn soon(turn: &Turn) -> Result<Held<'_>> {
     }
 }
 
+/// What a write leaves to the next.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The log's end …
+    head: Head,
+    /// … and its time.
+    last_ms: i64,
+    /// A scope, and the row at which it was last forked; 0 if it never was.
+    last_forked: Option<(ScopeId, i64)>,
+}
+
 struct Writer {
     /// Nothing once closed, or after a failure until it can be opened again.
     connection: Option<Connection>,
     closed: bool,
-    /// The log's end and its time, as long as the stamp is this.
-    known: Option<(u64, (Head, i64))>,
+    /// What holds as long as the stamp is this.
+    known: Option<(u64, Known)>,
     /// Nothing for a store in memory.
     mark: Option<Mark>,
 }

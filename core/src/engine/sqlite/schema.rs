@@ -10,12 +10,12 @@ use std::path::Path;
 pub(super) const APPLICATION: [u8; 4] = *b"LLST";
 const APPLICATION_ID: i64 = 0x4C4C_5354;
 /// `PRAGMA user_version`: the number of the format that this code writes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// Before this, SQLite may corrupt a file when one connection checkpoints while another resets the log
 /// (the "WAL-reset" bug, fixed in 3.51.3).
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Format 2; format 1 was never released.
+/// Format 3; formats 1 and 2 were never released.
 ///
 /// `log` holds every change once, in the order of commits; `row_check` covers all other columns. `flags` says what `value` is: 0 the
 /// JSON text itself, 1 one zstd frame of it, 2 its difference from that of an earlier row of the same key and scope, whose flags
@@ -28,8 +28,11 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// under their ids.
 ///
 /// `versions` counts the rows of a key since its history was last trimmed to so many. `trimmed` counts the changes of a scope that
-/// are not in the log any more, and has the newest of them, and the newest whose key is not known any more. A scope that was
-/// forked from another at a row of the log has entries that point at that scope's rows, until it changes them.
+/// are not in the log any more, and has the newest of them, and the newest whose key is not known any more.
+///
+/// A scope that was forked from another at a row of the log has a number from 2^30 on, and shows that scope's entries up to that row
+/// where it has none of its own. Before such an entry changes, the forks that show it are given their own, which point at the same
+/// row. An entry whose `seq` is 0 says that its key is unknown in a fork.
 const TABLES: &str = "
     CREATE TABLE store (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -81,7 +84,7 @@ const TABLES: &str = "
         seq INTEGER NOT NULL,
         gone INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX scope_fork ON scope (forked_from) WHERE forked_from IS NOT NULL;
+    CREATE INDEX scope_fork ON scope (forked_from, forked_at) WHERE forked_from IS NOT NULL;
     INSERT INTO tenant (id, name) VALUES (1, '');
     INSERT INTO scope (id, tenant_id, parent_id, name) VALUES (1, 1, 0, ''), (2, 1, 0, '__settings');
     CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL;

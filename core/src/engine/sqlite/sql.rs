@@ -20,11 +20,11 @@ pub(super) const HAS: &str = "SELECT 1 FROM log WHERE seq = ?1 AND row_check = ?
 /// Every row of the log.
 pub(super) const LOG: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
-/// Every key with the row of its newest change.
+/// Every entry with the row of its newest change, but those that only hide what is beneath a fork.
 pub(super) const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
      entry.scope_id, entry.key \
-     FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
+     FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.seq != 0 ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
 pub(super) const ENTRIES: &str = "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
 /// The same against byte order.
@@ -65,12 +65,21 @@ pub(super) const TAKEN: &str = "SELECT entry.seq IS log.seq AND entry.live AND (
 pub(super) const FORKED: &str = "SELECT forked_from, forked_at FROM scope WHERE id = ?1 AND forked_from IS NOT NULL";
 /// What was forked from a scope.
 pub(super) const FORKS: &str = "SELECT id, forked_at FROM scope WHERE forked_from = ?1";
-/// Adds a child scope that is a fork.
-pub(super) const FORK_SCOPE: &str = "INSERT INTO scope (tenant_id, parent_id, name, forked_from, forked_at) \
-     SELECT tenant_id, id, ?2, ?3, ?4 FROM scope WHERE id = ?1";
-/// Gives it the keys that the other scope has, those that are gone included.
-pub(super) const FORK_ENTRIES: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) \
-     SELECT ?1, key, seq, live, created_at, expires_at, 1 FROM entry WHERE scope_id = ?2 ORDER BY key";
+/// Adds a child scope that is a fork, with a number from `?5` on.
+pub(super) const FORK_SCOPE: &str = "INSERT INTO scope (id, tenant_id, parent_id, name, forked_from, forked_at) \
+     SELECT max(?5, (SELECT max(id) + 1 FROM scope)), tenant_id, id, ?2, ?3, ?4 FROM scope WHERE id = ?1";
+/// The row at which a scope was last forked; nothing if it never was.
+pub(super) const LAST_FORKED: &str = "SELECT max(forked_at) FROM scope WHERE forked_from = ?1";
+/// Gives an entry to the forks that show that of the older scope, which is about to change.
+pub(super) const LEAVE_TO_FORKS: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) \
+     SELECT id, ?2, ?3, ?4, ?5, ?6, 1 FROM scope WHERE forked_from = ?1 AND forked_at >= ?3 ON CONFLICT (scope_id, key) DO NOTHING";
+/// The first change of a key in a fork, or a further one.
+pub(super) const PUT_ENTRY: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+     ON CONFLICT (scope_id, key) DO UPDATE SET seq = excluded.seq, live = excluded.live, created_at = excluded.created_at, \
+     expires_at = excluded.expires_at, versions = excluded.versions";
+/// Makes a key unknown in a fork although what is beneath has it.
+pub(super) const HIDE_ENTRY: &str =
+    "UPDATE entry SET seq = 0, created_at = NULL, versions = 0 WHERE scope_id = ?1 AND key = ?2 AND NOT live";
 /// Something that the store keeps for itself.
 pub(super) const NOTE: &str = "SELECT value FROM store WHERE name = ?1";
 /// Keeps it.
@@ -112,6 +121,6 @@ pub(super) const ALL_SCOPES: &str = "SELECT id, parent_id, name FROM scope";
 pub(super) const FIND_SCOPE: &str = "SELECT id FROM scope WHERE parent_id = ?1 AND name = ?2";
 /// The scope around a scope.
 pub(super) const PARENT: &str = "SELECT parent_id FROM scope WHERE id = ?1";
-/// Adds a child scope to its parent's tenant.
-pub(super) const ADD_SCOPE: &str =
-    "INSERT INTO scope (tenant_id, parent_id, name) SELECT tenant_id, id, ?2 FROM scope WHERE id = ?1";
+/// Adds a child scope to its parent's tenant, with a number below `?3`.
+pub(super) const ADD_SCOPE: &str = "INSERT INTO scope (id, tenant_id, parent_id, name) \
+     SELECT (SELECT max(id) + 1 FROM scope WHERE id < ?3), tenant_id, id, ?2 FROM scope WHERE id = ?1";

@@ -1,6 +1,7 @@
 //! The questions to the database that data is read by.
 
 use super::error::from_sqlite;
+use super::layers::{FIRST_FORK, Layer, own, shown};
 use super::sql::{
     ALL_ENTRIES, ALL_SCOPES, AT_OR_BEFORE, BASE, CHANGES, COUNT, CURRENT, CURSOR, CURSORS, ENTRIES, ENTRIES_REVERSE,
     FIND_SCOPE, FORKED, FORKS, HAS, HAS_GONE, HEAD, LOG, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE, PARENT, PAST,
@@ -41,6 +42,31 @@ impl View<'_> {
         on_row(&log_row(row)?)?;
         Ok(true)
     }
+
+    /// The entry that a scope has of a key, those beneath it left aside.
+    pub(super) fn entry(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
+        prepare(self.0, NEWEST)?
+            .query_row(params![scope, key], |row| newest(row, 0))
+            .optional()
+            .map_err(|e| from_sqlite("reading a key", e))
+    }
+
+    /// What a layer shows of its entry of a key, if it has one, with its row.
+    fn current_in(&self, layer: Layer, key: &str, on_row: OnRow<'_>) -> Result<ControlFlow<Option<Newest>>> {
+        let failed = |e| from_sqlite("reading a key", e);
+        let mut statement = prepare(self.0, CURRENT)?;
+        let mut rows = statement.query(params![layer.scope, key]).map_err(failed)?;
+        let Some(row) = rows.next().map_err(failed)? else { return Ok(ControlFlow::Continue(())) };
+        let Some(newest) = shown(newest(row, 0).map_err(failed)?, layer) else { return Ok(ControlFlow::Break(None)) };
+        if row.get_ref(5).map_err(failed)? == ValueRef::Null {
+            return Err(Error::corrupt(format!(
+                "the log row {} of a key is missing; restore from a backup",
+                newest.seq
+            )));
+        }
+        on_row(&log_row(row)?)?;
+        Ok(ControlFlow::Break(Some(newest)))
+    }
 }
 
 impl Reads for View<'_> {
@@ -49,26 +75,11 @@ impl Reads for View<'_> {
     }
 
     fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
-        prepare(self.0, NEWEST)?
-            .query_row(params![scope, key], |row| newest(row, 0))
-            .optional()
-            .map_err(|e| from_sqlite("reading a key", e))
+        self.uppermost(own(scope), |layer| self.newest_in(layer, key))
     }
 
     fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
-        let failed = |e| from_sqlite("reading a key", e);
-        let mut statement = prepare(self.0, CURRENT)?;
-        let mut rows = statement.query(params![scope, key]).map_err(failed)?;
-        let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
-        let newest = newest(row, 0).map_err(failed)?;
-        if row.get_ref(5).map_err(failed)? == ValueRef::Null {
-            return Err(Error::corrupt(format!(
-                "the log row {} of a key is missing; restore from a backup",
-                newest.seq
-            )));
-        }
-        on_row(&log_row(row)?)?;
-        Ok(Some(newest))
+        self.uppermost(own(scope), |layer| self.current_in(layer, key, on_row))
     }
 
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
@@ -84,6 +95,9 @@ impl Reads for View<'_> {
     }
 
     fn entries(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
+        if range.scope >= FIRST_FORK {
+            return self.layered_entries(range, each);
+        }
         let failed = |e| from_sqlite("listing keys", e);
         let mut statement = prepare(self.0, if range.reverse { ENTRIES_REVERSE } else { ENTRIES })?;
         let mut rows = statement.query(params![range.scope, range.from, end_of(range)]).map_err(failed)?;
@@ -97,6 +111,14 @@ impl Reads for View<'_> {
     }
 
     fn count(&self, range: &Range, clock_ms: i64) -> Result<u64> {
+        if range.scope >= FIRST_FORK {
+            let mut count = 0;
+            self.layered_entries(range, &mut |_, newest| {
+                count += u64::from(newest.is_alive(clock_ms));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            return Ok(count);
+        }
         prepare(self.0, COUNT)?
             .query_row(params![range.scope, range.from, end_of(range), clock_ms], |row| row.get::<_, i64>(0))
             .map(i64::cast_unsigned)
@@ -108,7 +130,8 @@ impl Reads for View<'_> {
         let mut statement = prepare(self.0, OVERDUE)?;
         let mut rows = statement.query([clock_ms]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            if each(row.get(0).map_err(failed)?, text(row, 1)?, newest(row, 2).map_err(failed)?).is_break() {
+            let (scope, key, newest) = (row.get(0).map_err(failed)?, text(row, 1)?, newest(row, 2).map_err(failed)?);
+            if each(scope, key, newest).is_break() || self.heirs(scope, key, newest, each)?.is_break() {
                 break;
             }
         }
@@ -309,7 +332,7 @@ impl Reads for View<'_> {
 }
 
 /// The first key beyond a range, or what sorts after every key.
-fn end_of(range: &Range) -> ToSqlOutput<'_> {
+pub(super) fn end_of(range: &Range) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(range.to.as_deref().map_or(ValueRef::Blob(&[]), |to| ValueRef::Text(to.as_bytes())))
 }
 
@@ -317,7 +340,7 @@ fn head(row: &Row<'_>, first: usize) -> rusqlite::Result<Head> {
     Ok(Head { seq: row.get(first)?, version: row.get(first + 1)? })
 }
 
-fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
+pub(super) fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
     Ok(Newest {
         seq: row.get(first)?,
         live: row.get(first + 1)?,
@@ -327,7 +350,7 @@ fn newest(row: &Row<'_>, first: usize) -> rusqlite::Result<Newest> {
     })
 }
 
-fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
+pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str> {
     row.get_ref(column)
         .and_then(|value| value.as_str().map_err(rusqlite::Error::from))
         .map_err(|e| from_sqlite("reading a key's text", e))

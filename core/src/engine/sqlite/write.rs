@@ -5,7 +5,7 @@ use super::checkpoint;
 use super::error::{from_sqlite, is_busy};
 use super::statements::View;
 use super::wal::IndexHeader;
-use super::{Shared, Writer};
+use super::{Known, Shared, Writer};
 use crate::engine::{Head, Reads as _, WriteWork};
 use crate::{Error, ErrorKind, Result, SyncMode, harness};
 use rusqlite::{Connection, ffi};
@@ -16,8 +16,7 @@ struct Start {
     /// Nothing where the store has one connection, or the header was being written.
     header: Option<IndexHeader>,
     stamp: Option<u64>,
-    head: Head,
-    last_ms: i64,
+    known: Known,
     short_of_space: bool,
 }
 
@@ -95,16 +94,18 @@ impl Shared {
                 view: View(connection),
                 append: None,
                 move_entry: None,
-                head: start.head,
-                last_ms: start.last_ms,
+                head: start.known.head,
+                last_ms: start.known.last_ms,
+                last_forked: start.known.last_forked,
                 last_check: None,
                 written: 0,
                 short_of_space: start.short_of_space,
             };
             work(&mut change)?;
-            Ok((start, (change.head, change.last_ms), change.last_check, change.written > 0))
+            let Change { head, last_ms, last_forked, last_check, written, .. } = change;
+            Ok((start, Known { head, last_ms, last_forked }, last_check, written > 0))
         });
-        let (start, end, last_check, wrote) = match applied {
+        let (start, known, last_check, wrote) = match applied {
             Ok(applied) => applied,
             Err(error) => {
                 // SQLite may have rolled back by itself already.
@@ -112,7 +113,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        let head = end.0;
+        let head = known.head;
         harness::point("write.applied");
         if !wrote {
             connection.execute_batch("ROLLBACK").map_err(|e| from_sqlite("ending a write", e))?;
@@ -134,7 +135,7 @@ impl Shared {
             }
         };
         harness::point("write.committed");
-        writer.known = stamp.map(|stamp| (stamp, end));
+        writer.known = stamp.map(|stamp| (stamp, known));
         if let Some(mark) = &mut writer.mark {
             mark.raise(head.version);
         }
@@ -149,15 +150,18 @@ impl Shared {
     }
 
     /// Looks around inside the write transaction, and makes sure that its commit will be kept.
-    fn start(&self, connection: &Connection, known: Option<(u64, (Head, i64))>) -> Result<Start> {
+    fn start(&self, connection: &Connection, known: Option<(u64, Known)>) -> Result<Start> {
         let header = self.sharing.as_ref().and_then(|sharing| sharing.index.header());
         let stamp = match self.sharing {
             Some(_) => header.map(|header| header.stamp),
             None => Some(self.commits.load(Ordering::Acquire)),
         };
-        let (head, last_ms) = match known {
-            Some((known, end)) if stamp == Some(known) => end,
-            _ => View(connection).end()?,
+        let known = match known {
+            Some((at, known)) if stamp == Some(at) => known,
+            _ => {
+                let (head, last_ms) = View(connection).end()?;
+                Known { head, last_ms, last_forked: None }
+            }
         };
         self.check_files()?;
         let short_of_space = match &self.ballast {
@@ -167,7 +171,7 @@ impl Shared {
         if self.sharing.is_none() && self.path.is_some() {
             checkpoint::automatic(connection, !short_of_space);
         }
-        let start = Start { header, stamp, head, last_ms, short_of_space };
+        let start = Start { header, stamp, known, short_of_space };
         if let Some(sharing) = &self.sharing
             && self.config.sync_mode == SyncMode::Full
         {
