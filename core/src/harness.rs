@@ -104,7 +104,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("commit-expired", "a transaction's commit ignores what has expired since it was read"),
     ("trim-watched", "trimming takes what named watches have still to tell"),
     ("trim-bases", "trimming takes rows from which kept ones are stored as differences"),
-    ("fork-follows", "a fork shows what its origin has changed"),
+    ("fork-follows", "what the origin changes a fork has no more"),
     ("trim-forked", "trimming takes what keys of forks still are"),
     ("merge-over", "merging takes the fork's value where both sides have changed a key"),
 ];

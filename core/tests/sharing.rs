@@ -1,6 +1,7 @@
 //! What a fork shares with the scope that it was made from, and that neither side sees what the other changes.
 
-use llmspell_state_persistence::{RetentionPolicy, Scope, Select, State, StateConfig, SyncMode};
+use llmspell_state_persistence::{Origin, RetentionPolicy, Scope, Select, State, StateConfig, SyncMode, Undo};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -124,4 +125,59 @@ fn a_key_that_a_fork_has_deleted_and_forgotten_does_not_come_back_from_its_origi
     trial.set("a", 4).unwrap();
     assert_eq!((trial.get("a").unwrap(), agent.get("a").unwrap()), (Some(json!(4)), Some(json!(3))));
     assert_eq!(state.verify().unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_fork_that_is_read_while_its_origin_changes_shows_what_it_has_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = opened(&directory.path().join("s.db"));
+    let agent = state.scope("agent").unwrap();
+    let keys: Vec<_> = (0..300).map(|n| format!("k{n:03}")).collect();
+    for round in 0..10 {
+        agent.set_many(keys.iter().map(|key| (key, round))).unwrap();
+        let trial = state.fork("agent", &format!("trial{round}")).unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    for key in &keys {
+                        assert_eq!(trial.get(key).unwrap(), Some(json!(round)), "round {round}: {key}");
+                    }
+                });
+            }
+            threads.spawn(|| (0..30).for_each(|_| assert_eq!(trial.count("*").unwrap(), 300, "round {round}")));
+            keys.iter().for_each(|key| assert!(agent.set(key, "later").unwrap() > 0));
+        });
+    }
+}
+
+#[test]
+fn what_is_made_inside_of_a_fork_belongs_to_it() {
+    let state = State::in_memory().unwrap();
+    state.scope("agent").unwrap().scope("inner").unwrap().set("a", 1).unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    let handle = trial.as_run(Origin { run: Some("bad".into()), ..Origin::default() }).unwrap();
+    handle.scope("notes").unwrap().set("k", 1).unwrap();
+    handle.scope("inner").unwrap().scope("deep").unwrap().set("k", 1).unwrap();
+    assert_eq!((trial.usage().unwrap().keys, state.usage().unwrap().keys), (3, 4));
+    let undone = state.undo(Undo { run: Some("bad".into()), ..Undo::default() }).unwrap();
+    assert_eq!((undone.keys, trial.usage().unwrap().keys), (2, 1));
+}
+
+#[test]
+fn nothing_is_left_of_what_hid_a_key_once_its_origin_changes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let state = opened(&path);
+    let agent = state.scope("agent").unwrap();
+    agent.set_many([("a", 1), ("b", 1)]).unwrap();
+    let trial = state.fork("agent", "trial").unwrap();
+    trial.clear("*").unwrap();
+    clean_up(&state);
+    agent.set("a", 2).unwrap();
+    assert!(agent.delete("b").unwrap());
+    clean_up(&state);
+    assert_eq!(trial.count("*").unwrap(), 0);
+    let other = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), "llmspell-state").unwrap();
+    let entries: i64 = other.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap();
+    assert_eq!(entries, 2, "\"a\" of the scope, and \"last\"");
 }

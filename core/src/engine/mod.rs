@@ -1,6 +1,7 @@
 //! What the state manager asks of a database. SQLite is the first engine; nothing outside `sqlite/` may assume it.
 //!
-//! An engine keeps two tables: an append-only `log` of changes, and `entry`, the newest change of every key. It stores
+//! An engine keeps two tables: an append-only `log` of changes, and `entry`, the newest change of every key; what a fork shares with
+//! its origin may be there once. It stores
 //! what it is given and knows nothing of values, checks or transactions of users; those are `store`'s business.
 
 pub(crate) mod sqlite;
@@ -260,7 +261,7 @@ pub(crate) trait Writes {
     fn written(&self) -> u64;
     /// Whether the disk is so full that it must be left to deletions.
     fn is_short_of_space(&self) -> bool;
-    /// Appends a row to the log and makes it the newest of its key, which has had the entry `replaced` so far.
+    /// Appends a row to the log and makes it the newest of its key, which has had the entry `replaced` so far. Forks keep that.
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()>;
     /// Takes a row out of the log; says whether it was there.
     fn trim(&mut self, seq: i64) -> Result<bool>;

@@ -237,19 +237,17 @@ impl Store {
 
     /// A scope with all scopes inside it, each with the names that lead there from it.
     pub(crate) fn below(&self, scope: ScopeId) -> Result<HashMap<ScopeId, Vec<String>>> {
-        let mut all = Vec::new();
+        let mut inside: HashMap<ScopeId, Vec<(ScopeId, String)>> = HashMap::new();
         self.engine.snapshot(&mut |reads| {
-            all.clear();
-            reads.all_scopes(&mut |id, parent, name| all.push((id, parent, name.to_owned())))
+            inside.clear();
+            reads.all_scopes(&mut |id, parent, name| inside.entry(parent).or_default().push((id, name.to_owned())))
         })?;
-        let mut found = HashMap::from([(scope, Vec::new())]);
-        // Parents are made before their children, so their numbers are smaller.
-        all.sort_unstable();
-        for (id, parent, name) in all {
-            if let Some(path) = found.get(&parent).filter(|_| id != scope) {
-                let path = path.iter().cloned().chain([name]).collect();
-                found.insert(id, path);
+        let (mut found, mut open) = (HashMap::new(), vec![(scope, Vec::new())]);
+        while let Some((scope, path)) = open.pop() {
+            for (id, name) in inside.remove(&scope).into_iter().flatten() {
+                open.push((id, path.iter().cloned().chain([name]).collect()));
             }
+            found.insert(scope, path);
         }
         Ok(found)
     }

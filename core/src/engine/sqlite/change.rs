@@ -4,7 +4,7 @@ use super::error::from_sqlite;
 use super::layers::FIRST_FORK;
 use super::sql::{
     ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, APPEND, DROP_CURSOR, DROP_ENTRY, FORK_SCOPE, HIDE_ENTRY,
-    LAST_FORKED, LEAVE_TO_FORKS, MOVE_CURSOR, MOVE_ENTRY, PUT_ENTRY, PUT_NOTE, SET_VERSIONS, TRIM,
+    LEAVE_TO_FORKS, MOVE_CURSOR, MOVE_ENTRY, PUT_ENTRY, PUT_NOTE, SET_VERSIONS, STOP_HIDING, TRIM,
 };
 use super::statements::{View, prepare};
 use crate::engine::{Head, LogRow, Newest, Reads, ScopeId, Trimmed, Writes};
@@ -33,8 +33,8 @@ pub(super) struct Change<'c> {
     pub(super) head: Head,
     /// The time of the newest row.
     pub(super) last_ms: i64,
-    /// A scope, and the row at which it was last forked; 0 if it never was.
-    pub(super) last_forked: Option<(ScopeId, i64)>,
+    /// As `View::last_forked` says, once that was asked.
+    pub(super) last_forked: Option<i64>,
     /// The check of the last row that was appended: it tells our row from another of the same number.
     pub(super) last_check: Option<i64>,
     /// Statements that were to write something.
@@ -86,21 +86,15 @@ impl Change<'_> {
     /// Gives the forks of a scope that show its entry of a key, which is about to be replaced, one of their own.
     fn leave_to_forks(&mut self, scope: ScopeId, key: &str, replaced: Newest) -> Result<()> {
         let last_forked = match self.last_forked {
-            Some((known, at)) if known == scope => at,
-            _ => {
-                let at = prepare(self.view.0, LAST_FORKED)?
-                    .query_row([scope], |row| row.get::<_, Option<i64>>(0))
-                    .map_err(|e| from_sqlite("finding forks of a scope", e))?
-                    .unwrap_or(0);
-                self.last_forked = Some((scope, at));
-                at
-            }
+            Some(at) => at,
+            None => *self.last_forked.insert(self.view.last_forked()?),
         };
         if replaced.seq > last_forked || harness::sabotaged("fork-follows") {
             return Ok(());
         }
         let Newest { seq, live, created_ms, expires_ms, .. } = replaced;
-        self.change(LEAVE_TO_FORKS, params![scope, key, seq, live, created_ms, expires_ms]).map(drop)
+        self.change(LEAVE_TO_FORKS, params![scope, key, seq, live, created_ms, expires_ms])?;
+        self.change(STOP_HIDING, params![scope, key, seq]).map(drop)
     }
 
     fn put_cursor(&mut self, sql: &str, scope: ScopeId, name: &str, at: Head) -> Result<()> {

@@ -2,12 +2,12 @@
 //! keys that one of the two has changed since: whoever changes the older scope first leaves the forks what they still show.
 
 use super::error::from_sqlite;
-use super::sql::{ENTRIES, ENTRIES_REVERSE};
+use super::sql::{ENTRIES, ENTRIES_REVERSE, LAST_FORKED};
 use super::statements::{View, end_of, newest, prepare, text};
 use crate::engine::{Fork, Newest, Range, Reads as _, ScopeId};
 use crate::{Error, Result};
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
-use rusqlite::{Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 use std::ops::ControlFlow;
 
 /// Forks have numbers from this one on, and no other scope has, so that of those nobody has to ask what is beneath them.
@@ -17,15 +17,35 @@ pub(super) const FIRST_FORK: ScopeId = 1 << 30;
 pub(super) type Layer = Fork;
 
 /// The uppermost layer of a scope: its own entries.
-pub(super) const fn own(scope: ScopeId) -> Layer {
+const fn own(scope: ScopeId) -> Layer {
     Layer { scope, at: i64::MAX }
 }
 
-/// What a scope shows of an entry in one of its layers: nothing of one that came after the fork, or that says that its key is unknown.
+/// Whether an entry only says that its key is unknown in a fork.
+pub(super) fn hides(newest: &Newest, scope: ScopeId) -> bool {
+    newest.seq == 0 && !newest.live && scope >= FIRST_FORK
+}
+
+/// What a scope shows of an entry in one of its layers: nothing of one that came after the fork, or hides its key.
 pub(super) fn shown(newest: Newest, layer: Layer) -> Option<Newest> {
     let is_own = layer.at == i64::MAX;
     let versions = if is_own { newest.versions } else { 1 };
-    (newest.seq != 0 && newest.seq <= layer.at).then_some(Newest { versions, ..newest })
+    (newest.seq <= layer.at && !hides(&newest, layer.scope)).then_some(Newest { versions, ..newest })
+}
+
+/// Does something that sees one state of the database.
+pub(super) fn steadily<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let run = |sql| {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.execute([])
+    };
+    run("BEGIN").map_err(|e| from_sqlite("starting a read", e))?;
+    let done = work();
+    match run("COMMIT") {
+        Ok(_) => done,
+        // SQLite may have ended it by itself when the work failed.
+        Err(e) => done.and_then(|_| Err(from_sqlite("ending a read", e))),
+    }
 }
 
 impl View<'_> {
@@ -40,8 +60,30 @@ impl View<'_> {
         Ok(Some(Layer { scope: fork.scope, at: fork.at.min(over.at) }))
     }
 
-    /// What the first layer shows that has an entry, from above.
+    /// Asks several layers about one state of the database: in between, one could leave another what it has shown.
+    fn at_once<T>(&self, scope: ScopeId, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if scope < FIRST_FORK || !self.0.is_autocommit() { work() } else { steadily(self.0, work) }
+    }
+
+    /// The row at which a scope was forked last of all; 0 if none ever was. What is newer no fork shows that does not own it.
+    pub(super) fn last_forked(&self) -> Result<i64> {
+        prepare(self.0, LAST_FORKED)?
+            .query_row([FIRST_FORK], |row| row.get(0))
+            .optional()
+            .map(Option::unwrap_or_default)
+            .map_err(|e| from_sqlite("finding forks", e))
+    }
+
+    /// What the first layer of a scope shows that has an entry, from above.
     pub(super) fn uppermost(
+        &self,
+        scope: ScopeId,
+        ask: impl FnMut(Layer) -> Result<ControlFlow<Option<Newest>>>,
+    ) -> Result<Option<Newest>> {
+        self.at_once(scope, || self.from(own(scope), ask))
+    }
+
+    fn from(
         &self,
         first: Layer,
         mut ask: impl FnMut(Layer) -> Result<ControlFlow<Option<Newest>>>,
@@ -67,7 +109,7 @@ impl View<'_> {
     /// What a key would be in a scope without an entry of its own.
     pub(super) fn inherited(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
         let Some(layer) = self.beneath(own(scope))? else { return Ok(None) };
-        self.uppermost(layer, |layer| self.newest_in(layer, key))
+        self.from(layer, |layer| self.newest_in(layer, key))
     }
 
     /// The forks of a scope that show its entry of a key, and those that show theirs, until `each` has enough.
@@ -96,9 +138,13 @@ impl View<'_> {
         range: &Range,
         each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        self.at_once(range.scope, || self.walk(range, each))
+    }
+
+    fn walk(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
         let failed = |e| from_sqlite("listing keys", e);
         let mut layers = Vec::new();
-        self.uppermost(own(range.scope), |layer| {
+        self.from(own(range.scope), |layer| {
             layers.push(layer);
             Ok(ControlFlow::Continue(()))
         })?;

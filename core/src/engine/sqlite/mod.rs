@@ -24,12 +24,13 @@ use self::checkpoint::{Checkpointer, PATIENCE};
 use self::connect::{Role, connect, lay_out_pages, set_journal};
 use self::error::from_sqlite;
 use self::guard::Guard;
+use self::layers::steadily;
 use self::mark::Mark;
 use self::pool::Pool;
 use self::statements::View;
 use self::turn::{Held, Turn};
 use self::wal::{Wal, WalIndex};
-use super::{Engine, Head, ReadWork, Reads as _, ScopeId, WriteWork};
+use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
 use crate::interrupt::Waiting;
 use crate::{Error, ErrorKind, Result, StateConfig, SyncMode, fork, harness};
 use parking_lot::MutexGuard;
@@ -106,8 +107,8 @@ struct Known {
     head: Head,
     /// … and its time.
     last_ms: i64,
-    /// A scope, and the row at which it was last forked; 0 if it never was.
-    last_forked: Option<(ScopeId, i64)>,
+    /// As `View::last_forked` says, once that was asked.
+    last_forked: Option<i64>,
 }
 
 struct Writer {
@@ -398,19 +399,7 @@ impl Engine for Sqlite {
     fn snapshot(&self, work: ReadWork<'_>) -> Result<()> {
         let Some(sharing) = &self.shared.sharing else { return self.read(work) };
         let _inside = fork::inside();
-        sharing.readers.with(|connection| {
-            let run = |sql| {
-                let mut statement = connection.prepare_cached(sql)?;
-                statement.execute([])
-            };
-            run("BEGIN").map_err(|e| from_sqlite("starting a read", e))?;
-            let done = work(&View(connection));
-            match run("COMMIT") {
-                Ok(_) => done,
-                // SQLite may have ended it by itself when the work failed.
-                Err(e) => done.and(Err(from_sqlite("ending a read", e))),
-            }
-        })
+        sharing.readers.with(|connection| steadily(connection, || work(&View(connection))))
     }
 
     fn write(&self, work: WriteWork<'_>) -> Result<Option<u64>> {

@@ -20,11 +20,11 @@ pub(super) const HAS: &str = "SELECT 1 FROM log WHERE seq = ?1 AND row_check = ?
 /// Every row of the log.
 pub(super) const LOG: &str = "SELECT NULL, NULL, NULL, NULL, NULL, \
      seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason FROM log ORDER BY seq";
-/// Every entry with the row of its newest change, but those that only hide what is beneath a fork.
+/// Every entry with its row.
 pub(super) const ALL_ENTRIES: &str = "SELECT entry.seq, entry.live, entry.created_at, entry.expires_at, entry.versions, \
      log.seq, log.version, log.time, log.scope_id, log.key, log.operation, log.prev, log.expires_at, log.flags, log.row_check, log.value, log.actor, log.run, log.reason, \
      entry.scope_id, entry.key \
-     FROM entry LEFT JOIN log ON log.seq = entry.seq WHERE entry.seq != 0 ORDER BY entry.scope_id, entry.key";
+     FROM entry LEFT JOIN log ON log.seq = entry.seq ORDER BY entry.scope_id, entry.key";
 /// Keys of a range in byte order. A blob sorts after all text, so an empty blob is the open end.
 pub(super) const ENTRIES: &str = "SELECT key, seq, live, created_at, expires_at, versions FROM entry WHERE scope_id = ?1 AND key >= ?2 AND key < ?3 ORDER BY key";
 /// The same against byte order.
@@ -68,8 +68,8 @@ pub(super) const FORKS: &str = "SELECT id, forked_at FROM scope WHERE forked_fro
 /// Adds a child scope that is a fork, with a number from `?5` on.
 pub(super) const FORK_SCOPE: &str = "INSERT INTO scope (id, tenant_id, parent_id, name, forked_from, forked_at) \
      SELECT max(?5, (SELECT max(id) + 1 FROM scope)), tenant_id, id, ?2, ?3, ?4 FROM scope WHERE id = ?1";
-/// The row at which a scope was last forked; nothing if it never was.
-pub(super) const LAST_FORKED: &str = "SELECT max(forked_at) FROM scope WHERE forked_from = ?1";
+/// The row at which the fork was made that is the newest. Its number is the highest.
+pub(super) const LAST_FORKED: &str = "SELECT forked_at FROM scope WHERE id >= ?1 ORDER BY id DESC LIMIT 1";
 /// Gives an entry to the forks that show that of the older scope, which is about to change.
 pub(super) const LEAVE_TO_FORKS: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) \
      SELECT id, ?2, ?3, ?4, ?5, ?6, 1 FROM scope WHERE forked_from = ?1 AND forked_at >= ?3 ON CONFLICT (scope_id, key) DO NOTHING";
@@ -77,6 +77,9 @@ pub(super) const LEAVE_TO_FORKS: &str = "INSERT INTO entry (scope_id, key, seq, 
 pub(super) const PUT_ENTRY: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
      ON CONFLICT (scope_id, key) DO UPDATE SET seq = excluded.seq, live = excluded.live, created_at = excluded.created_at, \
      expires_at = excluded.expires_at, versions = excluded.versions";
+/// Where a fork hides an entry of the older scope that is about to change, there is nothing to hide any more.
+pub(super) const STOP_HIDING: &str = "DELETE FROM entry WHERE key = ?2 AND seq = 0 AND scope_id IN \
+     (SELECT id FROM scope WHERE forked_from = ?1 AND forked_at >= ?3)";
 /// Makes a key unknown in a fork although what is beneath has it.
 pub(super) const HIDE_ENTRY: &str =
     "UPDATE entry SET seq = 0, created_at = NULL, versions = 0 WHERE scope_id = ?1 AND key = ?2 AND NOT live";

@@ -1,7 +1,7 @@
 //! The questions to the database that data is read by.
 
 use super::error::from_sqlite;
-use super::layers::{FIRST_FORK, Layer, own, shown};
+use super::layers::{FIRST_FORK, Layer, hides, shown};
 use super::sql::{
     ALL_ENTRIES, ALL_SCOPES, AT_OR_BEFORE, BASE, CHANGES, COUNT, CURRENT, CURSOR, CURSORS, ENTRIES, ENTRIES_REVERSE,
     FIND_SCOPE, FORKED, FORKS, HAS, HAS_GONE, HEAD, LOG, NEWEST, NEXT_EXPIRY, NOTE, OUTLINES, OVERDUE, PARENT, PAST,
@@ -21,7 +21,7 @@ pub(super) fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<Cache
     connection.prepare_cached(sql).map_err(|e| from_sqlite("preparing a statement", e))
 }
 
-/// One state of the database, seen through a connection.
+/// The database, seen through a connection: one state of it where that is in a transaction.
 pub(super) struct View<'c>(pub(super) &'c Connection);
 
 impl View<'_> {
@@ -75,11 +75,11 @@ impl Reads for View<'_> {
     }
 
     fn newest(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
-        self.uppermost(own(scope), |layer| self.newest_in(layer, key))
+        self.uppermost(scope, |layer| self.newest_in(layer, key))
     }
 
     fn current(&self, scope: ScopeId, key: &str, on_row: OnRow<'_>) -> Result<Option<Newest>> {
-        self.uppermost(own(scope), |layer| self.current_in(layer, key, on_row))
+        self.uppermost(scope, |layer| self.current_in(layer, key, on_row))
     }
 
     fn row(&self, seq: i64, on_row: OnRow<'_>) -> Result<bool> {
@@ -127,11 +127,13 @@ impl Reads for View<'_> {
 
     fn overdue(&self, clock_ms: i64, each: &mut dyn FnMut(ScopeId, &str, Newest) -> ControlFlow<()>) -> Result<()> {
         let failed = |e| from_sqlite("listing keys that expire", e);
+        let last_forked = self.last_forked()?;
         let mut statement = prepare(self.0, OVERDUE)?;
         let mut rows = statement.query([clock_ms]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let (scope, key, newest) = (row.get(0).map_err(failed)?, text(row, 1)?, newest(row, 2).map_err(failed)?);
-            if each(scope, key, newest).is_break() || self.heirs(scope, key, newest, each)?.is_break() {
+            let is_enough = each(scope, key, newest).is_break();
+            if is_enough || newest.seq <= last_forked && self.heirs(scope, key, newest, each)?.is_break() {
                 break;
             }
         }
@@ -315,7 +317,10 @@ impl Reads for View<'_> {
                 ValueRef::Null => None,
                 _ => Some(log_row(row)?),
             };
-            on_entry(row.get(19).map_err(failed)?, text(row, 20)?, newest(row, 0).map_err(failed)?, change.as_ref())?;
+            let (scope, newest) = (row.get(19).map_err(failed)?, newest(row, 0).map_err(failed)?);
+            if !hides(&newest, scope) {
+                on_entry(scope, text(row, 20)?, newest, change.as_ref())?;
+            }
         }
         Ok(())
     }
