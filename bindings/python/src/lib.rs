@@ -27,6 +27,11 @@ mod verification;
 mod view;
 mod watch;
 
+/// What a loop's thread allocates the writer's thread gives back, and the other way round, for every call: the system's allocator
+/// takes a lock for each.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The compiled part of `llmspell_state`; import the names from there.
 #[pyo3::pymodule(gil_used = false)]
 mod _native {

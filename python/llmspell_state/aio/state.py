@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .. import _native
 from ..errors import ClosedError, ForkedError
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+
+class _Unopened:
+    """Stands for the compiled part of a state until that is open. A ``__getattr__`` of the state would slow down every call."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ClosedError("this state is not open; enter it by 'async with', or await it")
 
 
 class State(Scope):
@@ -53,6 +60,7 @@ class State(Scope):
         default: Hook | None = None,
         **unknown: Any,
     ) -> None:
+        self._handle = cast("_native.AsyncState", _Unopened())
         self._opened = False
         self._path = path
         self._default = default
@@ -78,11 +86,6 @@ class State(Scope):
         state = cls(default=default)
         state._options = dict(config)
         return state
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_handle":
-            raise ClosedError("this state is not open; enter it by 'async with', or await it")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     async def __aenter__(self) -> Self:
         if not self._opened:
