@@ -84,6 +84,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("lost-increment", "an update reads its key outside of the write transaction"),
     ("unknown-is-done", "a COMMIT that failed counts as done"),
     ("unknown-is-failed", "a COMMIT that failed counts as not done"),
+    ("believe-the-cache", "a write takes what the cache says of its key for what the database says"),
     ("unpublished", "the cache is not told of this process's own commits"),
     ("forget-to-wake", "a leader hands over to nobody"),
     ("forget-to-lead", "a leader leaves the requests of callers that do not wait to nobody"),

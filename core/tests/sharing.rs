@@ -145,7 +145,9 @@ fn a_fork_that_is_read_while_its_origin_changes_shows_what_it_has_shown() {
                 });
             }
             threads.spawn(|| (0..30).for_each(|_| assert_eq!(trial.count("*").unwrap(), 300, "round {round}")));
-            keys.iter().for_each(|key| assert!(agent.set(key, "later").unwrap() > 0));
+            for key in &keys {
+                agent.set(key, "later").unwrap();
+            }
         });
     }
 }

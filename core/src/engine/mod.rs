@@ -263,6 +263,11 @@ pub(crate) trait Writes {
     fn is_short_of_space(&self) -> bool;
     /// Appends a row to the log and makes it the newest of its key, which has had the entry `replaced` so far. Forks keep that.
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()>;
+    /// Does so if the newest change of the key is `row.prev` and has left it a value, or does nothing; says which. Where somebody
+    /// believes to know that, this spares a question. An engine need not do it.
+    fn supersede(&mut self, _row: &LogRow<'_>, _created_ms: Option<i64>) -> Result<bool> {
+        Ok(false)
+    }
     /// Takes a row out of the log; says whether it was there.
     fn trim(&mut self, seq: i64) -> Result<bool>;
     /// Notes how many rows a key has left; one that has none is not known any more.

@@ -1,5 +1,6 @@
 //! One request inside the write transaction: is what it relies on still true, and if so, its rows.
 
+use super::cache::Cache;
 use super::codec::{self, Packed};
 use super::delta::Base;
 use super::past::{self, Deeds, Value};
@@ -33,9 +34,28 @@ pub(crate) struct Apply<'w> {
     rules: Rules,
     settings: &'w Settings,
     times: Times,
+    cache: &'w Cache,
     version: i64,
     published: &'w mut Vec<Published>,
     origin: Option<Arc<Origin>>,
+}
+
+/// What a key was before a write.
+#[derive(Clone, Copy)]
+enum Before {
+    /// As the database says.
+    Read(Option<Newest>),
+    /// As the cache says, of a key that is there. The write tells whether it is so.
+    Cached(Newest),
+}
+
+impl Before {
+    const fn newest(self) -> Option<Newest> {
+        match self {
+            Self::Read(newest) => newest,
+            Self::Cached(newest) => Some(newest),
+        }
+    }
 }
 
 /// When a group is written.
@@ -53,10 +73,11 @@ impl<'w> Apply<'w> {
         rules: Rules,
         settings: &'w Settings,
         times: Times,
+        cache: &'w Cache,
         published: &'w mut Vec<Published>,
     ) -> Self {
         let version = writes.head().version + 1;
-        Self { writes, rules, settings, times, version, published, origin: None }
+        Self { writes, rules, settings, times, cache, version, published, origin: None }
     }
 
     /// Applies a request. When it fails, the rows it has appended must be undone; a request that is refused has appended none.
@@ -142,22 +163,28 @@ impl<'w> Apply<'w> {
     }
 
     fn one(&mut self, scope: ScopeId, key: Box<str>, action: Action, if_version: Option<u64>) -> Result<Applied> {
-        let newest = self.reads().newest(scope, &key)?;
-        let live = newest.filter(|newest| newest.is_alive(self.times.clock_ms));
-        if let Some(dead) = newest.filter(|newest| !newest.live) {
-            snapshot::check_tombstone(self.reads(), dead, &key)?;
+        if let Action::Set { .. } = action
+            && if_version.is_none()
+            && let Some(cached) = self.cached(scope, &key)
+            && let Action::Set { document, packed, life } = action
+        {
+            return self.write(scope, key, Before::Cached(cached), document, packed, life).map(Applied::Written);
         }
+        let newest = self.look(scope, &key)?;
+        let live = newest.filter(|newest| newest.is_alive(self.times.clock_ms));
         if let Some(expected) = if_version {
             self.check_version(&key, live, expected)?;
         }
         match action {
-            Action::Set { document, packed, life } => self.write(scope, key, newest, document, packed, life),
+            Action::Set { document, packed, life } => {
+                self.write(scope, key, Before::Read(newest), document, packed, life).map(Applied::Written)
+            }
             Action::Update(update) => {
                 let current =
                     live.map(|live| snapshot::entry(self.reads(), live, scope, &key, MAX_STORED_BYTES)).transpose()?;
                 let document = update.apply(current.as_ref().map(Entry::document), self.rules.max_bytes)?;
                 let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
-                self.write(scope, key, newest, document, packed, Life::Keep)
+                self.write(scope, key, Before::Read(newest), document, packed, Life::Keep).map(Applied::Written)
             }
             Action::Touch(life) => {
                 if let Some(newest) = live {
@@ -172,6 +199,24 @@ impl<'w> Apply<'w> {
                 Ok(Applied::Deleted(live.is_some()))
             }
         }
+    }
+
+    /// The newest change of a key; one that took it away must be there.
+    fn look(&self, scope: ScopeId, key: &str) -> Result<Option<Newest>> {
+        let newest = self.reads().newest(scope, key)?;
+        if let Some(dead) = newest.filter(|newest| !newest.live) {
+            snapshot::check_tombstone(self.reads(), dead, key)?;
+        }
+        Ok(newest)
+    }
+
+    /// What the cache says of a key that is there. It learns of a commit afterwards, so it knows nothing of this one.
+    fn cached(&self, scope: ScopeId, key: &str) -> Option<Newest> {
+        let entry = self.cache.get(scope, key).ok()??;
+        let (created_ms, expires_ms) = (Some(entry.created_ms()), entry.expires_ms());
+        // Only the database counts versions.
+        let newest = Newest { seq: entry.seq, live: true, created_ms, expires_ms, versions: 0 };
+        newest.is_alive(self.times.clock_ms).then_some(newest)
     }
 
     fn check_version(&self, key: &str, live: Option<Newest>, expected: u64) -> Result<()> {
@@ -193,14 +238,17 @@ impl<'w> Apply<'w> {
         &mut self,
         scope: ScopeId,
         key: Box<str>,
-        newest: Option<Newest>,
+        before: Before,
         document: Document,
         packed: Packed,
         life: Life,
-    ) -> Result<Applied> {
+    ) -> Result<Arc<Entry>> {
         self.check_space()?;
-        let newest = self.bury(scope, &key, newest)?;
-        self.put(scope, key, Operation::Set, newest, document, packed, life).map(Applied::Written)
+        let before = match before {
+            Before::Read(newest) => Before::Read(self.bury(scope, &key, newest)?),
+            cached @ Before::Cached(_) => cached,
+        };
+        self.put(scope, key, Operation::Set, before, document, packed, life)
     }
 
     fn check_space(&self) -> Result<()> {
@@ -220,10 +268,11 @@ impl<'w> Apply<'w> {
         if sabotaged("touch-loses") {
             let nothing = Document::from_value(&serde_json::Value::Null, MAX_STORED_BYTES)?;
             let packed = Packed::new(&nothing, self.rules.compress);
-            return self.put(scope, key, Operation::Touch, Some(newest), nothing, packed, life).map(drop);
+            return self.put(scope, key, Operation::Touch, Before::Read(Some(newest)), nothing, packed, life).map(drop);
         }
         let packed = Packed::next(entry.document(), self.rules.compress, scope, Some(&entry));
-        self.put(scope, key, Operation::Touch, Some(newest), entry.into_document(), packed, life).map(drop)
+        let before = Before::Read(Some(newest));
+        self.put(scope, key, Operation::Touch, before, entry.into_document(), packed, life).map(drop)
     }
 
     /// Ends the life of a key whose time has run out before it gets another: otherwise nobody would learn of it.
@@ -243,7 +292,7 @@ impl<'w> Apply<'w> {
         scope: ScopeId,
         key: Box<str>,
         operation: Operation,
-        newest: Option<Newest>,
+        before: Before,
         document: Document,
         mut packed: Packed,
         life: Life,
@@ -254,16 +303,24 @@ impl<'w> Apply<'w> {
         {
             packed = Packed::new(&document, self.rules.compress);
         }
-        let base = packed.base.take();
+        let newest = before.newest();
         let created_ms = self.created_ms(newest)?;
         let origin = self.origin.clone();
         let expires_ms = self.expires_ms(scope, life, newest.filter(|newest| newest.live))?;
         let row = LogRow { origin: parts(origin.as_deref()), ..self.row(scope, &key, operation, newest) };
         let row = codec::seal(LogRow { expires_ms, flags: packed.flags, value: packed.bytes(&document), ..row });
-        self.writes.append(&row, created_ms, newest)?;
+        let is_so = match before {
+            Before::Read(newest) => self.writes.append(&row, created_ms, newest).map(|()| true)?,
+            Before::Cached(_) => self.writes.supersede(&row, created_ms)?,
+        };
+        if !is_so {
+            let before = Before::Read(self.look(scope, &key)?);
+            return self.write(scope, key, before, document, packed, life);
+        }
         let (seq, time_ms) = (row.seq, row.time_ms);
         let created_ms = created_ms.unwrap_or(time_ms);
-        let base = base.or_else(|| Base::of(&row, document.text().len()));
+        let own = Base::of(&row, document.text().len());
+        let base = packed.base.take().or(own);
         let entry = Entry::new(document, seq, self.version, created_ms, time_ms, expires_ms).with_base(base);
         let entry = Arc::new(entry);
         self.published.push((scope, key, Some(Arc::clone(&entry))));
@@ -365,7 +422,7 @@ impl<'w> Apply<'w> {
         match (wanted, live) {
             (Some(Value { document, expires_ms }), _) => {
                 let packed = Packed::next(&document, self.rules.compress, scope, current.as_ref());
-                self.write(scope, key, newest, document, packed, Life::Until(expires_ms))?;
+                self.write(scope, key, Before::Read(newest), document, packed, Life::Until(expires_ms))?;
             }
             (None, Some(live)) => self.delete(scope, key, live)?,
             (None, None) => {}

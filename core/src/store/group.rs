@@ -87,7 +87,7 @@ impl Store {
                     writes.savepoint()?;
                 }
                 let (before, written) = (published.len(), writes.written());
-                let result = Apply::new(writes, rules, &settings, times, &mut published).request(request);
+                let result = Apply::new(writes, rules, &settings, times, &self.cache, &mut published).request(request);
                 match &result {
                     Ok(_) if guarded => writes.release()?,
                     Ok(_) => {}

@@ -62,6 +62,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("expire-untold", "keep"),
     ("touch-loses", "keep"),
     ("commit-expired", "power"),
+    ("believe-the-cache", "linear"),
     ("trim-watched", "keep"),
     ("trim-bases", "keep"),
     ("trim-forked", "keep"),

@@ -4,7 +4,7 @@ use super::error::from_sqlite;
 use super::layers::FIRST_FORK;
 use super::sql::{
     ADD_CURSOR, ADD_ENTRY, ADD_SCOPE, ADD_TRIMMED, APPEND, DROP_CURSOR, DROP_ENTRY, FORK_SCOPE, HIDE_ENTRY,
-    LEAVE_TO_FORKS, MOVE_CURSOR, MOVE_ENTRY, PUT_ENTRY, PUT_NOTE, SET_VERSIONS, STOP_HIDING, TRIM,
+    LEAVE_TO_FORKS, MOVE_CURSOR, MOVE_ENTRY, PUT_ENTRY, PUT_NOTE, SET_VERSIONS, STOP_HIDING, SUPERSEDE, TRIM,
 };
 use super::statements::{View, prepare};
 use crate::engine::{Head, LogRow, Newest, Reads, ScopeId, Trimmed, Writes};
@@ -30,6 +30,7 @@ pub(super) struct Change<'c> {
     /// Kept at hand: looking for it takes a part of the time that it takes.
     pub(super) append: Option<CachedStatement<'c>>,
     pub(super) move_entry: Option<CachedStatement<'c>>,
+    pub(super) supersede: Option<CachedStatement<'c>>,
     pub(super) head: Head,
     /// The time of the newest row.
     pub(super) last_ms: i64,
@@ -44,6 +45,38 @@ pub(super) struct Change<'c> {
 }
 
 impl Change<'_> {
+    /// Appends a row to the log.
+    fn put_row(&mut self, row: &LogRow<'_>) -> Result<()> {
+        let value = match row.flags {
+            _ if !row.operation.has_value() => ValueRef::Null,
+            // Plain JSON is stored as text, so that any SQLite can read it.
+            0 => ValueRef::Text(row.value),
+            _ => ValueRef::Blob(row.value),
+        };
+        at_hand(&mut self.append, self.view.0, APPEND)?
+            .execute(params![
+                row.seq,
+                row.version,
+                row.time_ms,
+                row.scope,
+                row.key,
+                row.operation as i64,
+                row.prev,
+                row.expires_ms,
+                row.flags,
+                row.check,
+                ToSqlOutput::Borrowed(value),
+                row.origin[0],
+                row.origin[1],
+                row.origin[2],
+            ])
+            .map_err(|e| from_sqlite("writing", e))?;
+        self.head = Head { seq: row.seq, version: row.version };
+        self.last_ms = row.time_ms;
+        self.last_check = Some(row.check);
+        Ok(())
+    }
+
     /// Makes a row the newest of its key.
     fn put_entry(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()> {
         if let Some(replaced) = replaced {
@@ -83,13 +116,16 @@ impl Change<'_> {
         Ok(())
     }
 
+    fn last_forked(&mut self) -> Result<i64> {
+        match self.last_forked {
+            Some(at) => Ok(at),
+            None => Ok(*self.last_forked.insert(self.view.last_forked()?)),
+        }
+    }
+
     /// Gives the forks of a scope that show its entry of a key, which is about to be replaced, one of their own.
     fn leave_to_forks(&mut self, scope: ScopeId, key: &str, replaced: Newest) -> Result<()> {
-        let last_forked = match self.last_forked {
-            Some(at) => at,
-            None => *self.last_forked.insert(self.view.last_forked()?),
-        };
-        if replaced.seq > last_forked || harness::sabotaged("fork-follows") {
+        if replaced.seq > self.last_forked()? || harness::sabotaged("fork-follows") {
             return Ok(());
         }
         let Newest { seq, live, created_ms, expires_ms, .. } = replaced;
@@ -140,37 +176,25 @@ impl Writes for Change<'_> {
 
     fn append(&mut self, row: &LogRow<'_>, created_ms: Option<i64>, replaced: Option<Newest>) -> Result<()> {
         self.written += 1;
-        let failed = |e| from_sqlite("writing", e);
-        let live = row.operation.has_value();
-        let value = match row.flags {
-            _ if !live => ValueRef::Null,
-            // Plain JSON is stored as text, so that any SQLite can read it.
-            0 => ValueRef::Text(row.value),
-            _ => ValueRef::Blob(row.value),
-        };
-        at_hand(&mut self.append, self.view.0, APPEND)?
-            .execute(params![
-                row.seq,
-                row.version,
-                row.time_ms,
-                row.scope,
-                row.key,
-                row.operation as i64,
-                row.prev,
-                row.expires_ms,
-                row.flags,
-                row.check,
-                ToSqlOutput::Borrowed(value),
-                row.origin[0],
-                row.origin[1],
-                row.origin[2],
-            ])
-            .map_err(failed)?;
-        self.put_entry(row, created_ms, replaced)?;
-        self.head = Head { seq: row.seq, version: row.version };
-        self.last_ms = row.time_ms;
-        self.last_check = Some(row.check);
-        Ok(())
+        self.put_row(row)?;
+        self.put_entry(row, created_ms, replaced)
+    }
+
+    fn supersede(&mut self, row: &LogRow<'_>, created_ms: Option<i64>) -> Result<bool> {
+        if row.prev <= self.last_forked()? {
+            // Forks may have to be left what is there.
+            return Ok(false);
+        }
+        self.written += 1;
+        let moved = at_hand(&mut self.supersede, self.view.0, SUPERSEDE)?
+            .execute(params![row.scope, row.key, row.seq, created_ms, row.expires_ms, row.prev])
+            .map_err(|e| from_sqlite("writing", e))?;
+        if moved == 0 && !harness::sabotaged("believe-the-cache") {
+            self.written -= 1;
+            return Ok(false);
+        }
+        self.put_row(row)?;
+        Ok(true)
     }
 
     fn trim(&mut self, seq: i64) -> Result<bool> {

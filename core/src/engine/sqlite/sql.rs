@@ -116,6 +116,9 @@ pub(super) const ADD_ENTRY: &str =
     "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)";
 /// A further change of a key.
 pub(super) const MOVE_ENTRY: &str = "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6, versions = ?7 WHERE scope_id = ?1 AND key = ?2";
+/// A further change of a key, if the one before is the newest and has left a value.
+pub(super) const SUPERSEDE: &str = "UPDATE entry SET seq = ?3, created_at = ?4, expires_at = ?5, versions = versions + 1 \
+     WHERE scope_id = ?1 AND key = ?2 AND seq = ?6 AND live";
 /// Names of child scopes.
 pub(super) const SCOPES: &str = "SELECT name FROM scope WHERE parent_id = ?1 ORDER BY name";
 /// Every scope.

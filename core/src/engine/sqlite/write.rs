@@ -94,6 +94,7 @@ impl Shared {
                 view: View(connection),
                 append: None,
                 move_entry: None,
+                supersede: None,
                 head: start.known.head,
                 last_ms: start.known.last_ms,
                 last_forked: start.known.last_forked,
