@@ -6,6 +6,7 @@ use crate::engine::ROOT;
 use crate::session::Session;
 use crate::store::Store;
 use crate::store::apply::{Apply, Rules, Times};
+use crate::store::cache::Cache;
 use crate::store::request::{Action, Change, Life, Request};
 use crate::store::settings::Settings;
 use crate::{Document, ErrorKind, Scope, StateConfig};
@@ -70,7 +71,8 @@ impl World {
         self.shelf
             .commit_elsewhere(&mut |writes| {
                 let request = request.take().unwrap_or_default();
-                Apply::new(writes, rules, &Settings::default(), times, &mut Vec::new()).request(request).map(drop)
+                let (settings, cache) = (Settings::default(), Cache::new(0));
+                Apply::new(writes, rules, &settings, times, &cache, &mut Vec::new()).request(request).map(drop)
             })
             .expect("another process commits");
     }
