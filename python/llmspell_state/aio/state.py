@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Unopened:
-    """Stands for the compiled part of a state that is not open; a ``__getattr__`` of the state would slow down calls."""
+    """Stands for the compiled part of a state that is not open; a ``__getattr__`` of the state would slow down all."""
 
     def __getattr__(self, name: str) -> Any:
         raise ClosedError("this state is not open; enter it by 'async with', or await it")
