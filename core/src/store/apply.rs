@@ -212,11 +212,7 @@ impl<'w> Apply<'w> {
 
     /// What the cache says of a key that is there. It learns of a commit afterwards, so it knows nothing of this one.
     fn cached(&self, scope: ScopeId, key: &str) -> Option<Newest> {
-        let entry = self.cache.get(scope, key).ok()??;
-        let (created_ms, expires_ms) = (Some(entry.created_ms()), entry.expires_ms());
-        // Only the database counts versions.
-        let newest = Newest { seq: entry.seq, live: true, created_ms, expires_ms, versions: 0 };
-        newest.is_alive(self.times.clock_ms).then_some(newest)
+        self.cache.newest(scope, key).filter(|newest| newest.is_alive(self.times.clock_ms))
     }
 
     fn check_version(&self, key: &str, live: Option<Newest>, expected: u64) -> Result<()> {

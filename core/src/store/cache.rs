@@ -4,7 +4,7 @@
 //! database is taken in only if the generation is still the one from before the read.
 
 use crate::Entry;
-use crate::engine::ScopeId;
+use crate::engine::{Newest, ScopeId};
 use crate::harness::sabotaged;
 use crate::sync::{Mutex, MutexGuard};
 use hashbrown::HashTable;
@@ -103,6 +103,16 @@ impl Cache {
             drop(dropped);
         }
         Ok(known)
+    }
+
+    /// The newest change of a key that is known to be there, but for how many versions it has. Drops nothing, so that nothing of
+    /// others runs.
+    pub(crate) fn newest(&self, scope: ScopeId, key: &str) -> Option<Newest> {
+        let hash = self.hash(scope, key);
+        let shard = self.shard(hash);
+        let entry = shard.slots[shard.find(hash, scope, key)?].as_ref()?.known.as_ref()?;
+        let (created_ms, expires_ms) = (Some(entry.created_ms()), entry.expires_ms());
+        Some(Newest { seq: entry.seq, live: true, created_ms, expires_ms, versions: 0 })
     }
 
     /// Takes in what the database answered, unless the key was written since the ticket was given.

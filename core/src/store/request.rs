@@ -147,7 +147,7 @@ impl Request {
     }
 
     /// Whether it may be refused, or find something damaged, when it has written a part already. What changes one key looks
-    /// first, and can only fail together with the disk afterwards.
+    /// first, and can only fail together with the disk, or in a damaged page, afterwards.
     pub(crate) fn may_fail_halfway(&self) -> bool {
         !matches!(*self.changes, [Change::One { .. }])
     }

@@ -38,6 +38,8 @@ pub(super) struct Change<'c> {
     pub(super) last_forked: Option<i64>,
     /// The check of the last row that was appended: it tells our row from another of the same number.
     pub(super) last_check: Option<i64>,
+    /// The same at the savepoint.
+    pub(super) kept_check: Option<i64>,
     /// Statements that were to write something.
     pub(super) written: u64,
     /// The disk has no space but what is needed to delete.
@@ -258,6 +260,7 @@ impl Writes for Change<'_> {
     }
 
     fn savepoint(&mut self) -> Result<()> {
+        self.kept_check = self.last_check;
         self.run("SAVEPOINT request")
     }
 
@@ -269,6 +272,7 @@ impl Writes for Change<'_> {
         self.run("ROLLBACK TO request")?;
         self.run("RELEASE request")?;
         (self.head, self.last_ms) = self.view.end()?;
+        self.last_check = self.kept_check;
         self.last_forked = None;
         Ok(())
     }

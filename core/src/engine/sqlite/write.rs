@@ -99,6 +99,7 @@ impl Shared {
                 last_ms: start.known.last_ms,
                 last_forked: start.known.last_forked,
                 last_check: None,
+                kept_check: None,
                 written: 0,
                 short_of_space: start.short_of_space,
             };
