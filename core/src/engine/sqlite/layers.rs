@@ -83,6 +83,7 @@ impl View<'_> {
         self.at_once(scope, || self.from(own(scope), ask))
     }
 
+    /// The same from a layer on.
     fn from(
         &self,
         first: Layer,
@@ -141,6 +142,7 @@ impl View<'_> {
         self.at_once(range.scope, || self.walk(range, each))
     }
 
+    /// Goes along all layers at once: of those at the same key the uppermost counts.
     fn walk(&self, range: &Range, each: &mut dyn FnMut(&str, Newest) -> Result<ControlFlow<()>>) -> Result<()> {
         let failed = |e| from_sqlite("listing keys", e);
         let mut layers = Vec::new();
