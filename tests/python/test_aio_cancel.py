@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import llmspell_state
 import pytest
+from llmspell_state import ConflictError
 from llmspell_state.aio import State
 from llmspell_state.aio.loop import later
 from loops import LOOPS, run
@@ -225,7 +227,8 @@ def test_an_error_that_nobody_waits_for_is_not_reported() -> None:
     async def main() -> None:
         async with State() as state:
             for turns in range(5):
-                await cancelled(state.set("a", 1, if_version=99), turns)
+                with suppress(ConflictError):  # where the call was faster than its cancellation, somebody did wait
+                    await cancelled(state.set("a", 1, if_version=99), turns)
             failing = [later(state._handle.set, "a", n, None, 99, None) for n in range(10)]
             await state.set("b", 1)
             assert all(future.done() for future in failing)
