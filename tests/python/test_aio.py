@@ -353,3 +353,10 @@ def test_a_ticker_in_the_loop_ticks_on_while_a_thousand_calls_run(path: Path) ->
         assert max(late) < 1  # what blocks a loop on a busy machine is longer still: 1,000 syncs
 
     run(work())
+
+
+def test_a_state_that_is_not_open_says_so_before_anything_is_made_of_it() -> None:
+    state = State()
+    for make in (state.keys, state.values, state.items, state.transaction):
+        with pytest.raises(ClosedError, match="not open"):
+            make()

@@ -103,7 +103,7 @@ class Scope(Verbs):
 
         ``ConflictError`` at the commit means that another writer changed what was read. ``transact`` then runs again.
         """
-        return Transaction(self._handle, self._default)
+        return Transaction(self._handle.transaction, self._default)
 
     async def begin(self) -> Transaction:
         """Begins a transaction, which ends by its ``commit`` or ``rollback``."""

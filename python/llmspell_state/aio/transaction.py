@@ -12,9 +12,12 @@ from .loop import later
 from .verbs import Hook, Verbs, check_function, fresh, outcome
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from types import TracebackType
 
     from typing_extensions import Self
+
+    _Begin = Callable[[_native.Completions, Future[_native.AsyncTransaction]], None]
 
 
 class Transaction(Verbs):
@@ -30,13 +33,13 @@ class Transaction(Verbs):
     overlap, one may be lost. Tasks with a transaction each are kept apart, by ``ConflictError``.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_begin",)
 
     _handle: _native.AsyncTransaction
-    _scope: _native.AsyncScope | None
+    _begin: _Begin | None
 
-    def __init__(self, scope: _native.AsyncScope, default: Hook | None) -> None:
-        self._scope = scope
+    def __init__(self, begin: _Begin, default: Hook | None) -> None:
+        self._begin = begin
         self._default = default
 
     def __getattr__(self, name: str) -> Any:
@@ -45,9 +48,9 @@ class Transaction(Verbs):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     async def __aenter__(self) -> Self:
-        if self._scope is not None:
-            self._handle = await later(self._scope.transaction)
-            self._scope = None
+        if self._begin is not None:
+            self._handle = await later(self._begin)
+            self._begin = None
         else:
             await later(self._handle.get_many, ())  # one that has ended says so
         return self
@@ -97,7 +100,7 @@ class Transaction(Verbs):
     async def scope(self, name: str) -> Transaction:
         """The same transaction, seen from the scope of this name."""
         scope = Transaction.__new__(Transaction)
-        scope._handle, scope._scope, scope._default = await later(self._handle.scope, name), None, self._default
+        scope._handle, scope._begin, scope._default = await later(self._handle.scope, name), None, self._default
         return scope
 
     async def commit(self) -> int:
@@ -114,7 +117,7 @@ class Transaction(Verbs):
     @property
     def active(self) -> bool:
         """Whether it has begun, and was neither committed nor rolled back."""
-        return self._scope is None and self._handle.active
+        return self._begin is None and self._handle.active
 
     def __repr__(self) -> str:
-        return f"<Transaction {'new' if self._scope is not None else 'active' if self.active else 'ended'}>"
+        return f"<Transaction {'new' if self._begin is not None else 'active' if self.active else 'ended'}>"

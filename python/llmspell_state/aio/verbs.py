@@ -64,19 +64,19 @@ class ReadingVerbs:
         ``limit`` is the most keys to give. The listing can be iterated over again; each time it reads anew, page by
         page, the keys of the moment at which it began.
         """
-        return Keys(self._handle, Select(pattern, after, limit, reverse))
+        return Keys(self._handle.keys, Select(pattern, after, limit, reverse))
 
     def values(
         self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
     ) -> Values:
         """The values of the keys that match, in the order of their keys; see ``keys``."""
-        return Values(self._handle, Select(pattern, after, limit, reverse))
+        return Values(self._handle.values, Select(pattern, after, limit, reverse))
 
     def items(
         self, pattern: str = "*", *, after: str | None = None, limit: int | None = None, reverse: bool = False
     ) -> Items:
         """The keys that match with their values; see ``keys``."""
-        return Items(self._handle, Select(pattern, after, limit, reverse))
+        return Items(self._handle.items, Select(pattern, after, limit, reverse))
 
 
 class Verbs(ReadingVerbs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from .. import _native
@@ -64,13 +64,14 @@ class Differences(AsyncIterator[Difference]):
 class Selection(Generic[_T]):
     """A listing that was asked for."""
 
-    __slots__ = ("_handle", "_select")
+    __slots__ = ("_begin", "_select")
 
-    def __init__(
-        self, handle: _native.AsyncScope | _native.AsyncTransaction | _native.AsyncView, select: Select
-    ) -> None:
-        self._handle = handle
+    def __init__(self, begin: Callable[..., _Pages], select: Select) -> None:
+        self._begin = begin
         self._select = select
+
+    def __aiter__(self) -> Listing[_T]:
+        return Listing(self._begin(*self._select))
 
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._select._asdict().items() if value]
@@ -82,23 +83,14 @@ class Keys(Selection[str]):
 
     __slots__ = ()
 
-    def __aiter__(self) -> Listing[str]:
-        return Listing(self._handle.keys(*self._select))
-
 
 class Values(Selection[Any]):
     """The values of the keys that match, in the order of their keys."""
 
     __slots__ = ()
 
-    def __aiter__(self) -> Listing[Any]:
-        return Listing(self._handle.values(*self._select))
-
 
 class Items(Selection[tuple[str, Any]]):
     """The keys that match and their values, sorted by the bytes of the keys."""
 
     __slots__ = ()
-
-    def __aiter__(self) -> Listing[tuple[str, Any]]:
-        return Listing(self._handle.items(*self._select))
