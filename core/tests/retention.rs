@@ -492,7 +492,7 @@ fn a_deleted_key_that_no_fork_knows_is_forgotten_although_its_scope_has_forks() 
 #[test]
 fn what_processes_have_left_that_did_not_live_long_is_trimmed_by_the_next() {
     let place = place(keep(1));
-    let keys: Vec<String> = (0..9_000).map(|n| format!("k{n}")).collect();
+    let keys: Vec<String> = (0..17_000).map(|n| format!("k{n}")).collect();
     let early = State::with_config(StateConfig { retention: RetentionPolicy::keep_all(), ..place.config.clone() });
     let early = early.unwrap();
     for n in 0..2 {
@@ -503,7 +503,7 @@ fn what_processes_have_left_that_did_not_live_long_is_trimmed_by_the_next() {
     std::thread::sleep(Duration::from_millis(1_100));
     let state = place.open();
     let until = Instant::now() + Duration::from_secs(30);
-    while state.usage().unwrap().changes > 9_000 {
+    while state.usage().unwrap().changes > 17_000 {
         assert!(Instant::now() < until, "nothing is trimmed: {:?}", state.usage());
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Between two batches, so that writers come first.
 pub(super) const BREATH: Duration = Duration::from_millis(1);
 /// Trimming after many changes, at most this often.
-const TRIM_EVERY: Duration = Duration::from_secs(1);
+const TRIM_EVERY: Duration = Duration::from_millis(100);
 /// After something failed, such as on a full disk.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 

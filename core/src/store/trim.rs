@@ -2,7 +2,7 @@
 //!
 //! What goes is planned in a snapshot and checked once more in the write, where only what has changed meanwhile is left for later.
 
-use super::doomed::{Doomed, Look, Reason, Suspects, forks, millis, watched};
+use super::doomed::{Doomed, Grace, Look, Reason, Suspects, forks, millis, watched};
 use super::request::{Applied, Change, Request};
 use super::settings::Settings;
 use super::sweep::BREATH;
@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The name of the note that tells how far the log was looked at.
 const NOTE: &str = "trim";
-/// What was replaced less than this ago is left alone: a watch may be about to tell of it.
+/// What was replaced less than this ago is left alone, for watches that have not told of it yet, unless much has changed since.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What is to leave the log.
@@ -56,11 +56,11 @@ impl Store {
     /// Takes what the policies do not keep out of the log; says how many changes that were. `exact` leaves nothing for later.
     pub(crate) fn trim(&self, exact: bool) -> Result<u64> {
         let now_ms = clock::now_ms();
-        let grace_ms = if exact { now_ms } else { now_ms - millis(GRACE) };
         let (scopes, idle) = (HashMap::new(), HashSet::new());
         let (shared, waiting) = (HashSet::new(), Vec::new());
         let walked = 0;
-        let mut look = Look { store: self, now_ms, grace_ms, exact, held: None, idle, walked, scopes, shared, waiting };
+        let grace = Grace { time_ms: if exact { now_ms } else { now_ms - millis(GRACE) }, seq: 0 };
+        let mut look = Look { store: self, now_ms, grace, exact, held: None, idle, walked, scopes, shared, waiting };
         let (mut reached, mut ages, mut scopes) = (Reached::default(), BTreeSet::new(), Vec::new());
         self.with_settings(|reads, settings| {
             let policies = settings.policies().chain([&self.config.retention]);
@@ -72,6 +72,7 @@ impl Store {
             let noted = Reached::noted(reads)?;
             reached =
                 if noted.policies == policies && !exact { noted } else { Reached { policies, ..Reached::default() } };
+            look.grace.seq = reads.head()?.seq - limits::TRIM_GRACE;
             reads.all_scopes(&mut |scope, _, _| scopes.push(scope))
         })?;
         let mut since = Instant::now();
@@ -297,5 +298,23 @@ impl Trim {
             writes.put_note(NOTE, &text)?;
         }
         Ok(count.cast_unsigned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{RetentionPolicy, State, StateConfig, limits};
+
+    #[test]
+    fn what_stays_for_watches_does_not_grow_with_the_speed_of_writing() {
+        let retention = RetentionPolicy { max_versions: 1, ..RetentionPolicy::keep_all() };
+        let state = State::with_config(StateConfig { retention, ..StateConfig::default() }).unwrap();
+        for n in 0..40 {
+            state.set_many((0..1_000).map(|key| (format!("k{key}"), n))).unwrap();
+        }
+        state.store().unwrap().trim(false).unwrap();
+        let left = state.usage().unwrap().changes;
+        assert!(left <= limits::TRIM_GRACE.unsigned_abs() + 1_000, "{left} of 40,000");
+        assert_eq!(state.verify().unwrap().problems, Vec::<String>::new());
     }
 }
