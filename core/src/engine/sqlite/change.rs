@@ -86,33 +86,11 @@ impl Change<'_> {
         }
         let live = row.operation.has_value();
         let versions = replaced.map_or(1, |replaced| replaced.versions + 1);
+        let entry = params![row.scope, row.key, row.seq, live, created_ms, row.expires_ms, versions];
         match replaced {
-            _ if row.scope >= FIRST_FORK => prepare(self.view.0, PUT_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms,
-                versions
-            ]),
-            Some(_) => at_hand(&mut self.move_entry, self.view.0, MOVE_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms,
-                versions
-            ]),
-            None => prepare(self.view.0, ADD_ENTRY)?.execute(params![
-                row.scope,
-                row.key,
-                row.seq,
-                live,
-                created_ms,
-                row.expires_ms
-            ]),
+            _ if row.scope >= FIRST_FORK => prepare(self.view.0, PUT_ENTRY)?.execute(entry),
+            Some(_) => at_hand(&mut self.move_entry, self.view.0, MOVE_ENTRY)?.execute(entry),
+            None => prepare(self.view.0, ADD_ENTRY)?.execute(entry),
         }
         .map_err(|e| from_sqlite("writing", e))?;
         Ok(())

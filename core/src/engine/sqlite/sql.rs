@@ -112,8 +112,7 @@ pub(super) const DROP_CURSOR: &str = "DELETE FROM cursor WHERE scope_id = ?1 AND
 pub(super) const APPEND: &str = "INSERT INTO log (seq, version, time, scope_id, key, operation, prev, expires_at, flags, row_check, value, actor, run, reason) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 /// The first change of a key.
-pub(super) const ADD_ENTRY: &str =
-    "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)";
+pub(super) const ADD_ENTRY: &str = "INSERT INTO entry (scope_id, key, seq, live, created_at, expires_at, versions) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 /// A further change of a key.
 pub(super) const MOVE_ENTRY: &str = "UPDATE entry SET seq = ?3, live = ?4, created_at = ?5, expires_at = ?6, versions = ?7 WHERE scope_id = ?1 AND key = ?2";
 /// A further change of a key, if the one before is the newest and has left a value.
