@@ -61,7 +61,7 @@ pub const TTL: std::time::Duration = std::time::Duration::from_secs(1_000 * 365 
 /// Keys whose time has run out that are taken away in one commit.
 pub const SWEEP_ROWS: usize = 256;
 /// Changes that are trimmed in one commit.
-pub const TRIM_ROWS: usize = 512;
+pub const TRIM_ROWS: usize = 1024;
 /// Changes that are looked at in one snapshot for what is to be trimmed.
 pub const TRIM_LOOK: usize = 65_536;
 /// Changes that a key may have got since it was looked at for what is to be trimmed.

@@ -7,7 +7,7 @@
 pub(crate) mod sqlite;
 
 use crate::Result;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 /// Identifies a scope for as long as the store exists.
 pub(crate) type ScopeId = i64;
@@ -268,8 +268,8 @@ pub(crate) trait Writes {
     fn supersede(&mut self, _row: &LogRow<'_>, _created_ms: Option<i64>) -> Result<bool> {
         Ok(false)
     }
-    /// Takes a row out of the log; says whether it was there.
-    fn trim(&mut self, seq: i64) -> Result<bool>;
+    /// Takes rows out of the log; says how many of them were there.
+    fn trim(&mut self, rows: RangeInclusive<i64>) -> Result<i64>;
     /// Notes how many rows a key has left; one that has none is not known any more.
     fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()>;
     /// Notes what is not in the log of a scope any more, beside what is noted already.

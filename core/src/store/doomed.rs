@@ -6,7 +6,7 @@ use super::{Store, codec};
 use crate::engine::{LogRow, Newest, Outline, Reads, ScopeId};
 use crate::harness::sabotaged;
 use crate::{Result, RetentionPolicy, limits};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,7 +213,9 @@ impl Look<'_> {
         until_ms: i64,
         counts: impl Fn(&Outline<'_>) -> bool,
     ) -> Result<Suspects> {
-        let (mut keys, mut looked_at, mut more) = (BTreeSet::new(), 0, false);
+        let (mut known, mut looked_at, mut more) = (HashSet::new(), 0, false);
+        // Those that were changed one after the other have their rows side by side, so a batch of them changes fewer pages.
+        let mut suspects = Vec::new();
         reads.outlines(*reached, &mut |row| {
             let is_due = row.time_ms <= until_ms && self.grace.is_over(row.seq, row.time_ms);
             more = is_due && looked_at == limits::TRIM_LOOK;
@@ -222,12 +224,12 @@ impl Look<'_> {
             }
             looked_at += 1;
             *reached = row.seq;
-            if counts(&row) {
-                keys.insert((row.scope, Box::from(row.key)));
+            if counts(&row) && known.insert((row.scope, Box::<str>::from(row.key))) {
+                suspects.push(Suspect { scope: row.scope, key: row.key.into(), cut: 0 });
             }
             ControlFlow::Continue(())
         })?;
-        Ok((keys.into_iter().map(|(scope, key)| Suspect { scope, key, cut: 0 }).collect(), more))
+        Ok((suspects, more))
     }
 
     fn bounds(&mut self, reads: &dyn Reads, settings: &Settings, scope: ScopeId) -> Result<Arc<Bounds>> {

@@ -253,7 +253,7 @@ impl Trim {
             return Ok(0);
         }
         let head = writes.head().seq;
-        let mut trimmed: BTreeMap<ScopeId, Trimmed> = BTreeMap::new();
+        let mut trimmed: BTreeMap<ScopeId, (Trimmed, Vec<i64>)> = BTreeMap::new();
         let mut scopes: HashMap<ScopeId, (i64, usize)> = HashMap::new();
         for doomed in self.keys {
             let (watched, forks) = if let Some(known) = scopes.get(&doomed.scope) {
@@ -274,23 +274,26 @@ impl Trim {
             if doomed.is_gone && since.rows > 0 {
                 continue;
             }
-            let tally = trimmed.entry(doomed.scope).or_default();
-            for seq in doomed.rows {
-                if !since.bases.contains(&seq) && writes.trim(seq)? {
-                    harness::point("trim.row");
-                    tally.changes += 1;
-                    tally.seq = tally.seq.max(seq);
-                    if doomed.is_gone {
-                        tally.gone = tally.gone.max(seq);
-                    }
-                }
+            let (tally, rows) = trimmed.entry(doomed.scope).or_default();
+            let before = rows.len();
+            rows.extend(doomed.rows.into_iter().filter(|seq| !since.bases.contains(seq)));
+            let newest = rows[before..].iter().copied().max().unwrap_or_default();
+            tally.seq = tally.seq.max(newest);
+            if doomed.is_gone {
+                tally.gone = tally.gone.max(newest);
             }
             if let Some(kept) = doomed.kept {
                 writes.set_versions(doomed.scope, &doomed.key, kept + since.rows)?;
             }
         }
         let mut count = 0;
-        for (scope, trimmed) in trimmed {
+        for (scope, (mut trimmed, mut rows)) in trimmed {
+            rows.sort_unstable();
+            // Rows side by side go together.
+            for rows in rows.chunk_by(|one, next| one + 1 == *next) {
+                trimmed.changes += writes.trim(rows[0]..=rows[rows.len() - 1])?;
+                harness::point("trim.row");
+            }
             count += trimmed.changes;
             writes.add_trimmed(scope, trimmed)?;
         }

@@ -11,6 +11,7 @@ use crate::engine::{Head, LogRow, Newest, Reads, ScopeId, Trimmed, Writes};
 use crate::{Result, harness};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql, params};
+use std::ops::RangeInclusive;
 
 /// A statement that is kept for the next time.
 fn at_hand<'s, 'c>(
@@ -177,8 +178,9 @@ impl Writes for Change<'_> {
         Ok(true)
     }
 
-    fn trim(&mut self, seq: i64) -> Result<bool> {
-        self.change(TRIM, params![seq]).map(|rows| rows > 0)
+    fn trim(&mut self, rows: RangeInclusive<i64>) -> Result<i64> {
+        let count = self.change(TRIM, params![rows.start(), rows.end()])?;
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     fn set_versions(&mut self, scope: ScopeId, key: &str, versions: i64) -> Result<()> {

@@ -51,8 +51,8 @@ pub(super) const HAS_GONE: &str = "SELECT 1 FROM trimmed WHERE gone > ?1";
 pub(super) const ADD_TRIMMED: &str = "INSERT INTO trimmed (scope_id, changes, seq, gone) VALUES (?1, ?2, ?3, ?4) \
      ON CONFLICT (scope_id) DO UPDATE SET changes = changes + excluded.changes, seq = max(seq, excluded.seq), \
      gone = max(gone, excluded.gone)";
-/// Takes a row out of the log.
-pub(super) const TRIM: &str = "DELETE FROM log WHERE seq = ?1";
+/// Takes rows out of the log.
+pub(super) const TRIM: &str = "DELETE FROM log WHERE seq BETWEEN ?1 AND ?2";
 /// How many rows of a key are left.
 pub(super) const SET_VERSIONS: &str = "UPDATE entry SET versions = ?3 WHERE scope_id = ?1 AND key = ?2";
 /// Of a key that is gone nothing is left.

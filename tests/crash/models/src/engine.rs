@@ -8,7 +8,7 @@ use crate::{Error, ErrorKind, Result};
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicBool, AtomicU64};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -394,7 +394,7 @@ impl Writes for Change {
         Ok(())
     }
 
-    fn trim(&mut self, _: i64) -> Result<bool> {
+    fn trim(&mut self, _: RangeInclusive<i64>) -> Result<i64> {
         unasked()
     }
 
