@@ -139,6 +139,22 @@ async def at_once(call: Call) -> None:
         await asyncio.gather(*map(one, range(OVERLAP)))
 
 
+async def in_flight(call: Call) -> None:
+    """As many calls under way together, of tasks that begin some in each turn of the loop."""
+
+    async def one(at: int) -> None:
+        await call(at)
+
+    for _ in range(5):
+        tasks = []
+        for at in range(OVERLAP):
+            tasks.append(asyncio.create_task(one(at)))
+            if at % TASKS == TASKS - 1:
+                await asyncio.sleep(0)
+        for task in tasks:
+            await task
+
+
 async def one_after_another(tasks: int, each: int, call: Call) -> None:
     """Tasks that each make one call after the other."""
 
@@ -204,8 +220,13 @@ async def latest_tick_of_bare_futures(shape: Callable[[Call], Awaitable[None]], 
 
 
 def ticker(effort: Effort) -> Iterator[Case]:
-    """How late a millisecond's ticker is while operations run in its loop."""
+    """How late a millisecond's ticker is while operations run in its loop.
+
+    What begins at once begins in one turn of the loop: to make a thousand tasks and take their first steps lasts some
+    milliseconds by itself, as the bare futures tell.
+    """
     shapes = {
+        f"{OVERLAP:,} sets in flight": in_flight,
         f"{OVERLAP:,} sets at once": at_once,
         f"{OVERLAP:,} tasks setting": partial(one_after_another, OVERLAP, 5),
         f"{TASKS} tasks setting": partial(one_after_another, TASKS, 100),
