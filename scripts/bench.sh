@@ -20,5 +20,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         >/dev/null || echo "bench: redis or the Lua peers cannot be installed; they are left out"
 fi
 
+# What was built is still on its way to the disk, for which every sync that is measured would wait.
+sync
 python benches
 cargo bench --quiet -p llmspell-state-persistence --bench paths
