@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from contenders import PEERS, Contender, LangGraph, Ours, Redis
 from measure import Case, Effort, turns
+from targets import BARE
 from values import SMALL, small
 
 OURS = Ours.name
@@ -238,7 +239,7 @@ def ticker(effort: Effort) -> Iterator[Case]:
             runs = {
                 f"{OURS}, {sync}": partial(run, latest_tick_of_ours, shape, clock, sync) for sync in ("NORMAL", "FULL")
             }
-            runs["bare futures"] = partial(run, latest_tick_of_bare_futures, shape, clock)
+            runs[BARE] = partial(run, latest_tick_of_bare_futures, shape, clock)
             yield turns(Case(f"{lateness} beside {name}", "ms"), runs, max(5, effort.rounds))
 
 

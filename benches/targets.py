@@ -86,6 +86,8 @@ TARGETS = [
 OPEN_MS = 5.0
 AWAIT_US = 3.0
 LATE_MS = 5.0
+BARE = "bare futures"
+ONE_TURN = ("sets at once", "1,000 tasks setting")
 GROWTH_GET, GROWTH_SET = 1.3, 2.0
 
 
@@ -117,14 +119,21 @@ def judge(target: Target, case: Case) -> Verdict | None:
 def judge_bounds(cases: list[Case]) -> list[Verdict]:
     """The targets that are no ratios."""
     bounds = {"await get": (AWAIT_US, "µs"), "lateness": (LATE_MS, "ms")}
-    return [
-        Verdict(f"{case.name}, {name}", f"at most {bound:g} {unit}", f"{found:.3g} {unit}", found <= bound)
-        for case in cases
-        for beginning, (bound, unit) in bounds.items()
-        if case.name.startswith(beginning)
-        for name, found in case.medians.items()
-        if name.startswith(OURS)
-    ]
+    verdicts = []
+    for case in cases:
+        for beginning, (bound, unit) in bounds.items():
+            if not case.name.startswith(beginning):
+                continue
+            # A turn in which a thousand tasks begin is longer than that whatever they call.
+            is_one_turn = case.name.endswith(ONE_TURN)
+            beyond = case.medians[BARE] if is_one_turn else 0.0
+            target = f"at most {bound:g} {unit}" + (f" later than {BARE}" if is_one_turn else "")
+            verdicts += [
+                Verdict(f"{case.name}, {name}", target, f"{found - beyond:.3g} {unit}", found - beyond <= bound)
+                for name, found in case.medians.items()
+                if name.startswith(OURS)
+            ]
+    return verdicts
 
 
 def judge_size(cases: list[Case]) -> list[Verdict]:
