@@ -52,7 +52,7 @@ pub const POINTS: &[&str] = &[
     "sweep.begun",
     "sweep.done",
     "trim.planned",
-    "trim.row",
+    "trim.run",
     "trim.part",
     "trim.noted",
     "checkpoint.begin",

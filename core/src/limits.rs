@@ -72,8 +72,5 @@ pub const TRIM_WALK: usize = 2_048;
 pub const TRIM_NOTE: i64 = 10_000;
 /// Changes of this process after which the past is trimmed before its time has come.
 pub const TRIM_AFTER: usize = 32_768;
-/// Changes after which a replaced version may be trimmed though that was only just now: what is kept for watches must not grow with the
-/// speed of writing.
-pub const TRIM_GRACE: i64 = 32_768;
 /// Changes that `history` answers unless told otherwise.
 pub const HISTORY: usize = 100;

@@ -34,6 +34,10 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
+    pub(super) fn is_of(&self, scope: ScopeId, key: &str) -> bool {
+        self.scope == scope && *self.key == *key
+    }
+
     /// In parts of about so many rows, the oldest first: whatever happens in between, what is left is what the newest row leads to.
     /// A row goes with the last of those that differ from it. The same plan is always carried out in the same order.
     pub(super) fn split(mut self, most: usize) -> Vec<Self> {
@@ -58,25 +62,12 @@ impl Doomed {
     }
 }
 
-/// What was replaced after both of these stays: a watch may be about to tell of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Grace {
-    pub(super) time_ms: i64,
-    pub(super) seq: i64,
-}
-
-impl Grace {
-    /// Whether it is over for a row.
-    fn is_over(self, seq: i64, time_ms: i64) -> bool {
-        seq <= self.seq || time_ms <= self.time_ms
-    }
-}
-
 /// A look for what goes, over one snapshot after the other.
 pub(super) struct Look<'s> {
     pub(super) store: &'s Store,
     pub(super) now_ms: i64,
-    pub(super) grace: Grace,
+    /// What was replaced after this stays.
+    pub(super) grace_ms: i64,
     /// Only as many versions stay as are to be kept; otherwise a few more, so that a key is not looked at for each.
     pub(super) exact: bool,
     /// Oldest row of which a named watch has not told yet, among those that were passed over.
@@ -152,13 +143,13 @@ pub(super) type Suspects = (Vec<Suspect>, bool);
 impl Look<'_> {
     /// The next keys that may have too many versions.
     pub(super) fn many(&self, reads: &dyn Reads, reached: &mut i64) -> Result<Suspects> {
-        self.next(reads, reached, i64::MAX, |row| row.prev != 0)
+        Self::next(reads, reached, self.grace_ms, |row| row.prev != 0)
     }
 
     /// The next keys of which something has come of age.
     pub(super) fn old(&self, reads: &dyn Reads, age: Duration, reached: &mut i64) -> Result<Suspects> {
-        let until_ms = self.now_ms.saturating_sub(millis(age));
-        self.next(reads, reached, until_ms, |row| row.prev != 0 || !row.operation.has_value())
+        let until_ms = self.now_ms.saturating_sub(millis(age)).min(self.grace_ms);
+        Self::next(reads, reached, until_ms, |row| row.prev != 0 || !row.operation.has_value())
     }
 
     /// The keys of which something has to go for the past of a scope to take no more than it may.
@@ -207,7 +198,6 @@ impl Look<'_> {
 
     /// The keys of the next rows up to a time that count.
     fn next(
-        &self,
         reads: &dyn Reads,
         reached: &mut i64,
         until_ms: i64,
@@ -217,9 +207,9 @@ impl Look<'_> {
         // Those that were changed one after the other have their rows side by side, so a batch of them changes fewer pages.
         let mut suspects = Vec::new();
         reads.outlines(*reached, &mut |row| {
-            let is_due = row.time_ms <= until_ms && self.grace.is_over(row.seq, row.time_ms);
-            more = is_due && looked_at == limits::TRIM_LOOK;
-            if !is_due || more {
+            more = looked_at == limits::TRIM_LOOK;
+            if row.time_ms > until_ms || more {
+                more &= row.time_ms <= until_ms;
                 return ControlFlow::Break(());
             }
             looked_at += 1;
@@ -275,7 +265,7 @@ impl Look<'_> {
                 self.held = Some(self.held.map_or(row.seq, |held| held.min(row.seq)));
                 return false;
             }
-            self.grace.is_over(successor.0, successor.1)
+            successor.1 <= self.grace_ms
         })?;
         self.walked += walk.seen.len();
         let mut pinned = if sabotaged("trim-bases") { HashSet::new() } else { walk.bases };

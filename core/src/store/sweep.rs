@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Between two batches, so that writers come first.
 pub(super) const BREATH: Duration = Duration::from_millis(1);
-/// Trimming after many changes, at most this often.
-const TRIM_EVERY: Duration = Duration::from_millis(100);
+/// Between two times that the past is trimmed after many changes, at least; or as long as the first of them took.
+const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// After something failed, such as on a full disk.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -42,8 +42,8 @@ struct Inner {
     thread: Option<JoinHandle<()>>,
     /// When the next key expires, as far as this process knows.
     due_ms: Option<i64>,
-    /// When the past was last trimmed.
-    trimmed: Option<Instant>,
+    /// When the past was last trimmed, and how long that took.
+    trimmed: Option<(Instant, Duration)>,
     stopped: bool,
 }
 
@@ -95,7 +95,7 @@ impl Sweeper {
     pub(crate) fn hasten(&self, store: &Weak<Store>) {
         self.changes.store(limits::TRIM_AFTER, Ordering::Relaxed);
         let mut inner = self.lock();
-        inner.trimmed = Instant::now().checked_sub(TRIM_EVERY);
+        inner.trimmed = Instant::now().checked_sub(TRIM_PAUSE).map(|then| (then, Duration::ZERO));
         inner.start(store);
         self.moved.notify_one();
     }
@@ -130,10 +130,10 @@ impl Sweeper {
             if inner.stopped {
                 return None;
             }
-            let trimmed = *inner.trimmed.get_or_insert(start);
+            let (trimmed, took) = *inner.trimmed.get_or_insert((start, Duration::ZERO));
             let mut trim_in = interval.saturating_sub(trimmed.elapsed());
             if self.changes.load(Ordering::Relaxed) >= limits::TRIM_AFTER {
-                trim_in = TRIM_EVERY.saturating_sub(trimmed.elapsed()).min(trim_in);
+                trim_in = took.max(TRIM_PAUSE).saturating_sub(trimmed.elapsed()).min(trim_in);
             }
             let sweep_in =
                 inner.due_ms.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - store.clock_ms()).unwrap_or(0)));
@@ -144,7 +144,6 @@ impl Sweeper {
                 inner.due_ms = None;
                 return Some(Task::Sweep);
             } else {
-                inner.trimmed = Some(Instant::now());
                 self.changes.store(0, Ordering::Relaxed);
                 return Some(Task::Trim);
             }
@@ -174,7 +173,11 @@ fn work(store: &Weak<Store>) {
         let Some(store) = store.upgrade() else { return };
         let Some(task) = store.sweeper.wait(&store, at_least) else { return };
         // Other processes set keys, too, so whoever trims also looks for those.
+        let start = Instant::now();
         let done = store.sweep().and_then(|_| if task == Task::Trim { store.trim(false) } else { Ok(0) });
+        if task == Task::Trim {
+            store.sweeper.lock().trimmed = Some((Instant::now(), start.elapsed()));
+        }
         at_least = if done.is_ok() { BREATH } else { AFTER_FAILURE };
     }
 }
