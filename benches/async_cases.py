@@ -140,8 +140,8 @@ async def at_once(call: Call) -> None:
         await asyncio.gather(*map(one, range(OVERLAP)))
 
 
-async def in_flight(call: Call) -> None:
-    """As many calls under way together, of tasks that begin some in each turn of the loop."""
+async def some_a_turn(call: Call) -> None:
+    """As many calls, of which some begin in each turn of the loop: the first are over before the last begin."""
 
     async def one(at: int) -> None:
         await call(at)
@@ -227,7 +227,7 @@ def ticker(effort: Effort) -> Iterator[Case]:
     milliseconds by itself, as the bare futures tell.
     """
     shapes = {
-        f"{OVERLAP:,} sets in flight": in_flight,
+        f"{OVERLAP:,} sets, {TASKS} begun a turn": some_a_turn,
         f"{OVERLAP:,} sets at once": at_once,
         f"{OVERLAP:,} tasks setting": partial(one_after_another, OVERLAP, 5),
         f"{TASKS} tasks setting": partial(one_after_another, TASKS, 100),
