@@ -123,7 +123,7 @@ impl Scope {
     }
 
     /// Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit. A key that both
-    /// have changed, to different values, is left alone and told.
+    /// have changed, to different values, is left alone and told. Scopes that only the fork has are made before that, empty.
     ///
     /// # Errors
     /// `Invalid` when `fork` was not made from this scope; `QuotaExceeded` for more than one commit holds; `Conflict` after

@@ -97,7 +97,8 @@ function Scope:fork(name, new_name) end
 ---Merges what a fork of this scope has changed since they parted, with the scopes inside it, in one commit. Of a key that both
 ---have changed, to different values, `resolve` says what becomes of it: a marker, a value that it gets (`State.null` is one), or
 ---nil, as without `resolve`, to leave it alone and tell it. It may use the store, in a task also wait, and is asked again about
----what others have changed meanwhile. When it raises, nothing is merged.
+---what others have changed meanwhile. When it raises, nothing is merged. Scopes that only the fork has are made before the
+---commit, empty.
 ---@param fork llmspell_state.Scope
 ---@param resolve? fun(conflict: llmspell_state.MergeConflict): llmspell_state.Value|llmspell_state.Marker|nil
 ---@return llmspell_state.Merged

@@ -174,6 +174,7 @@ class Scope(_native.Scope, StateMapping):  # type: ignore[misc]  # clear() says 
         ``resolve`` says what becomes of it. It answers a value to store (``None`` is one), ``OURS``, ``THEIRS``,
         ``DELETE`` (``MISSING`` is the same) or ``LEAVE``, and is asked again about a key that another writer changes
         meanwhile, so it should change nothing itself. When it raises, nothing is merged. The fork stays as it is.
+        Scopes that only the fork has are made before the commit, empty.
 
         ``InvalidError`` for what is no fork of this scope; ``QuotaExceededError`` for more changes than one commit
         holds.

@@ -260,7 +260,7 @@ class Scope(Verbs):
         ``resolve``, a plain or an async function, says what becomes of it. It answers a value to store (``None`` is
         one), ``OURS``, ``THEIRS``, ``DELETE`` (``MISSING`` is the same) or ``LEAVE``, and is asked again about a key
         that another writer changes meanwhile, so it should change nothing itself. When it raises, nothing is merged.
-        The fork stays as it is.
+        The fork stays as it is. Scopes that only the fork has are made before the commit, empty.
 
         ``InvalidError`` for what is no fork of this scope; ``QuotaExceededError`` for more changes than one commit
         holds.

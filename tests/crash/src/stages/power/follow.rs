@@ -166,6 +166,22 @@ impl Model {
         self.check_past(found, operation)
     }
 
+    /// Whether a store that was looked at is this one with scopes that merging makes before anything else: those that only the fork
+    /// has.
+    pub(super) fn begins_by(&self, found: &Self, operation: &Operation) -> bool {
+        let (ours, theirs) = match operation {
+            Operation::Merge(ours, theirs) => (ours, theirs),
+            Operation::Killed(last, _) => return self.begins_by(found, last),
+            _ => return false,
+        };
+        let mut content = alive(&self.content, found.clock_ms);
+        let made = self.content.keys().filter_map(|path| moved(path, theirs, ours));
+        for path in made.filter(|path| found.content.contains_key(path)) {
+            content.entry(path).or_default();
+        }
+        self.past == found.past && content == found.content
+    }
+
     /// Whether everything that goes back to an earlier state is as it was then.
     fn is_back(&self, found: &Self, operation: &Operation, then: &Self) -> bool {
         let (Operation::Revert(path, pattern, _) | Operation::RevertTo(path, pattern, _)) = operation else {

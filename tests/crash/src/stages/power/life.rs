@@ -132,15 +132,15 @@ impl Life {
         self.states[*self.allowed(cut).end()].clock_ms
     }
 
-    /// Whether a store is one of these states, or on the way from one to the next by telling of what has expired, or by taking
-    /// something out of its past; and which.
+    /// Whether a store is one of these states, or on the way from one to the next by telling of what has expired, by taking
+    /// something out of its past, or by making the scopes of a merge; and which.
     pub(super) fn find(&self, found: &Model, states: RangeInclusive<usize>) -> Option<usize> {
         let (first, last) = states.into_inner();
         let is_here = |number: &usize| self.states[*number].is(found);
         let is_between = |number: &usize| {
             let (operation, before) = (&self.operations[*number], &self.states[*number]);
             let next = if operation.is_cleaning() { &self.states[number + 1] } else { before };
-            operation.is_in_parts() && before.leads_by(found, next)
+            operation.is_in_parts() && before.leads_by(found, next) || before.begins_by(found, operation)
         };
         (first..=last).rev().find(is_here).or_else(|| (first..last).rev().find(is_between))
     }
