@@ -69,7 +69,7 @@ pub const SABOTAGES: &[(&str, &str)] = &[
     ("ack-before-commit", "a request is answered as done although its group was rolled back"),
     ("no-sync", "FULL runs as OFF"),
     ("no-guard", "the lock guard takes no locks"),
-    ("no-turn", "processes take no turns of their own at writing and at moving the log"),
+    ("posix-locks", "the locks on the wal-index are SQLite's own, which any close of that file drops"),
     ("no-check", "the row check is not compared"),
     ("no-page-check", "the checks of pages are not compared"),
     ("no-mark", "the high-water mark is not compared when a store is opened"),

@@ -1,10 +1,13 @@
 """Another SQLite looks at the store's file: in the same process, which drops SQLite's own locks, and from outside."""
 
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
-from llmspell_state import State
+from llmspell_state import RetentionPolicy, State
 
 WRITER = textwrap.dedent(
     """
@@ -67,13 +70,15 @@ BUSY_WRITER = textwrap.dedent(
 
     looking = threading.Thread(target=look)
     looking.start()
-    for n in range(many):
-        state.set(f"{name}{n}", n)
-        state.increment("both")
-        if n % 10 == 0:
-            assert state.get(f"{name}{n // 2}") == n // 2
-    ended = True
-    looking.join()
+    try:
+        for n in range(many):
+            state.set(f"{name}{n}", n)
+            state.increment("both")
+            if n % 10 == 0:
+                assert state.get(f"{name}{n // 2}") == n // 2
+    finally:
+        ended = True
+        looking.join()
     state.close()
     """
 )
@@ -94,3 +99,70 @@ def test_writers_that_look_at_the_files_amid_their_commits_lose_nothing(tmp_path
         assert state["both"] == 3 * many
         for name in ("a", "b", "c"):
             assert state.get_many(f"{name}{n}" for n in range(many)) == {f"{name}{n}": n for n in range(many)}
+
+
+BUSY_READER = textwrap.dedent(
+    """
+    import sys, threading
+    from llmspell_state import State
+
+    path = sys.argv[1]
+    ended = False
+
+    def look():
+        while not ended:
+            for suffix in ("", "-wal", "-shm"):
+                with open(path + suffix, "rb") as file:
+                    file.read(64)
+
+    state = State(path)
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        rounds = 0
+        while not state.exists("end"):
+            seen = set(state.scope("pages").values())
+            assert len(seen) == 1, f"parts of several commits: {seen}"
+            rounds += 1
+            print(rounds, flush=True)
+    finally:
+        ended = True
+        looking.join()
+    state.close()
+    """
+)
+
+
+def test_a_reader_that_looks_at_the_files_sees_whole_commits(tmp_path):
+    path, seconds = tmp_path / "agent.db", 4
+    filling = "x" * 1000
+    with State(path, sync_mode="NORMAL") as state:
+        state.set_retention(RetentionPolicy(max_versions=None, max_age=None))
+        pages = state.scope("pages")
+        pages.set_many({f"k{n}": f"0 {filling}" for n in range(300)})
+        reader = subprocess.Popen(
+            [sys.executable, "-c", BUSY_READER, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert reader.stdout.readline() == "1\n", reader.communicate()
+        end = time.monotonic() + seconds
+
+        def pause():
+            # In the middle of a read, often; the others need some time to write so much that the log starts over.
+            while time.monotonic() < end and reader.poll() is None:
+                reader.send_signal(signal.SIGSTOP)
+                time.sleep(0.15)
+                reader.send_signal(signal.SIGCONT)
+                time.sleep(0.005)
+
+        pausing = threading.Thread(target=pause)
+        pausing.start()
+        commits = 0
+        while time.monotonic() < end and reader.poll() is None:
+            commits += 1
+            pages.set_many({f"k{n}": f"{commits} {filling}" for n in range(300)})
+        pausing.join()
+        state["end"] = True
+        out, err = reader.communicate(timeout=60)
+        assert reader.returncode == 0, err
+        assert out, "no round was read amid the writes"
+        assert state.verify().problems == ()

@@ -37,7 +37,7 @@ const LIKELY: &[(&str, &str)] = &[
     ("no-page-check", "damage"),
     ("no-mark", "damage"),
     ("no-guard", "processes"),
-    ("no-turn", "processes"),
+    ("posix-locks", "processes"),
     ("log-removed-anyway", "removal"),
     ("no-sync", "power"),
     ("mark-early", "power"),

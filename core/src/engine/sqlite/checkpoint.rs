@@ -16,8 +16,8 @@ const MANY_FRAMES: i64 = 2_000;
 /// Frames in the log from which on a writer moves them itself: commits must not outrun a slow disk for ever.
 pub(super) const TOO_MANY_FRAMES: u32 = 8_000;
 
-/// How long a checkpoint that keeps writers out waits for those of other processes.
-pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a checkpoint that keeps others out waits for them.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How far the log is moved, and how long it is, in frames.
 #[derive(Debug, Clone, Copy)]
@@ -45,13 +45,18 @@ fn move_log(connection: &Connection, mode: Mode) -> Result<Progress> {
         .map_err(|e| from_sqlite("moving the log into the database", e))
 }
 
-/// Starts the log over through the write connection, if other processes let it within a moment.
-fn restart(connection: &Connection) -> Result<Progress> {
+/// Does something for which other processes have to let go of the store, and waits a moment for them.
+fn soon<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let patience = |wait| connection.busy_timeout(wait).map_err(|e| from_sqlite("moving the log into the database", e));
     patience(PATIENCE)?;
-    let progress = move_log(connection, Mode::Restart);
+    let done = work();
     patience(Duration::ZERO)?;
-    progress
+    done
+}
+
+/// Starts the log over through the write connection, if other processes let it.
+pub(super) fn restart(connection: &Connection) -> Result<Progress> {
+    soon(connection, || move_log(connection, Mode::Restart))
 }
 
 /// Moves everything and leaves the log without a byte, synced; says whether other processes let that happen.
@@ -72,16 +77,9 @@ pub(super) fn automatic(connection: &Connection, on: bool) {
 }
 
 impl Shared {
-    /// [`restart`], by whoever holds the write connection.
-    pub(super) fn restart(&self, connection: &Connection) -> Result<Progress> {
-        let _turns = self.sharing.as_ref().map(|sharing| sharing.turns.both()).transpose()?;
-        restart(connection)
-    }
-
     /// [`empty`], by whoever holds the write connection.
     pub(super) fn empty(&self, connection: &Connection) -> Result<bool> {
-        let _turns = self.sharing.as_ref().map(|sharing| sharing.turns.both()).transpose()?;
-        empty(connection)
+        if self.sharing.is_some() { soon(connection, || empty(connection)) } else { empty(connection) }
     }
 
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
@@ -96,17 +94,12 @@ impl Shared {
         }
         harness::point("checkpoint.begin");
         self.check_files()?;
-        let Some(turn) = sharing.turns.moving.take()? else {
-            // Another process is at it.
-            return Ok(Progress { log: 0, moved: 0 });
-        };
         let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
-        drop(turn);
         if progress.log < MANY_FRAMES {
             return Ok(progress);
         }
         let writer = self.lock_writer();
-        let progress = writer.connection.as_ref().map_or(Ok(progress), |connection| self.restart(connection));
+        let progress = writer.connection.as_ref().map_or(Ok(progress), restart);
         harness::point("checkpoint.done");
         progress
     }

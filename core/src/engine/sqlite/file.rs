@@ -17,6 +17,12 @@ pub(crate) struct FileId {
     inode: u64,
 }
 
+impl FileId {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
 /// The path with its directory resolved; the directory is made if the settings say so.
 pub(crate) fn resolve(path: &Path, config: &StateConfig) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
@@ -69,7 +75,7 @@ pub(crate) fn identify(path: &Path) -> Result<Option<FileId>> {
     if metadata.nlink() > 1 {
         return refused("has several names (hard links): the log beside it would be found under only one of them");
     }
-    Ok(Some(FileId { device: metadata.dev(), inode: metadata.ino() }))
+    Ok(Some(FileId::of(&metadata)))
 }
 
 /// Opens a file, making it first if need be, readable by its owner only.

@@ -13,14 +13,14 @@ mod mark;
 mod pages;
 mod pool;
 mod schema;
+mod shm;
 mod sql;
 mod statements;
-mod turn;
 mod wal;
 mod write;
 
 use self::ballast::Ballast;
-use self::checkpoint::{Checkpointer, PATIENCE};
+use self::checkpoint::Checkpointer;
 use self::connect::{Role, connect, lay_out_pages, set_journal};
 use self::error::from_sqlite;
 use self::guard::Guard;
@@ -28,7 +28,6 @@ use self::layers::steadily;
 use self::mark::Mark;
 use self::pool::Pool;
 use self::statements::View;
-use self::turn::{Held, Turn};
 use self::wal::{Wal, WalIndex};
 use super::{Engine, Head, ReadWork, Reads as _, WriteWork};
 use crate::interrupt::Waiting;
@@ -67,37 +66,6 @@ struct Sharing {
     readers: Pool,
     index: WalIndex,
     wal: Wal,
-    turns: Turns,
-}
-
-/// Of all processes, whose turn it is.
-struct Turns {
-    writing: Turn,
-    moving: Turn,
-}
-
-impl Turns {
-    fn of(path: &Path) -> Self {
-        Self { writing: Turn::of_writing(path), moving: Turn::of_moving(path) }
-    }
-
-    /// Both, if other processes let them be had within a moment: nobody may write while the log starts over.
-    fn both(&self) -> Result<[Held<'_>; 2]> {
-        Ok([soon(&self.writing)?, soon(&self.moving)?])
-    }
-}
-
-/// Waits for a turn for a moment.
-fn soon(turn: &Turn) -> Result<Held<'_>> {
-    let start = Instant::now();
-    let mut pause = Pause::default();
-    loop {
-        match turn.take()? {
-            Some(held) => return Ok(held),
-            None if start.elapsed() < PATIENCE => pause.wait(),
-            None => return Err(Error::new(ErrorKind::Busy, "other processes keep writing; try again")),
-        }
-    }
 }
 
 /// What a write leaves to the next.
@@ -161,8 +129,7 @@ impl Sqlite {
         let ballast = path.map(Ballast::open).transpose()?;
         // On a full disk what space there is belongs to deletions.
         if leftovers && ballast.as_ref().is_none_or(Ballast::is_held) {
-            let turns = path.filter(|_| role == Role::Writer).map(Turns::of);
-            match turns.as_ref().map(Turns::both).transpose().and_then(|_turns| checkpoint::empty(&connection)) {
+            match checkpoint::empty(&connection) {
                 // Somebody has come meanwhile, or the log has to stay where it is.
                 Err(e) if !matches!(e.kind(), ErrorKind::Busy | ErrorKind::DiskFull) => return Err(e),
                 _ => {}
@@ -179,7 +146,7 @@ impl Sqlite {
                     set_journal(&reader, &reader_config, Role::Reader)?;
                     Ok(reader)
                 });
-                Some(Sharing { readers, index: WalIndex::map(path)?, wal: Wal::open(path)?, turns: Turns::of(path) })
+                Some(Sharing { readers, index: WalIndex::map(path)?, wal: Wal::open(path)? })
             }
         };
         let shared = Arc::new(Shared {

@@ -8,11 +8,14 @@
 //! moves a log, as it does when it closes a store that nobody has open, writes zeroes. Such a page counts as unchecked: what
 //! comes out of a log was compared with the log's own checks.
 
+use super::shm::{self, Holder};
 use crate::{Error, ErrorKind, Result, harness};
 use rusqlite::Connection;
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 use std::cell::Cell;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -96,6 +99,8 @@ struct Checked {
     file: sqlite3_file,
     /// This is a store: its first page has said so, or [`expect_checks`] has.
     ours: AtomicBool,
+    /// What it has locked of the wal-index; nothing where SQLite does that by itself.
+    locks: Option<Holder>,
 }
 
 /// The size of what lies before the base's file, a multiple of the eight bytes to which SQLite aligns.
@@ -210,8 +215,10 @@ unsafe extern "C" fn open(
         (*inner).pMethods = std::ptr::null();
         let done = open(base, name, inner, flags, out);
         if !(*inner).pMethods.is_null() {
-            let checked = Checked { file: sqlite3_file { pMethods: &raw const METHODS }, ours: AtomicBool::new(false) };
-            file.cast::<Checked>().write(checked);
+            let locks =
+                shm::are_ours().then(|| Holder::new(Path::new(OsStr::from_bytes(CStr::from_ptr(name).to_bytes()))));
+            let file_of_ours = sqlite3_file { pMethods: &raw const METHODS };
+            file.cast::<Checked>().write(Checked { file: file_of_ours, ours: AtomicBool::new(false), locks });
         }
         done
     }
@@ -298,6 +305,30 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
     }
 }
 
+/// Locks part of the wal-index, or lets go of it.
+#[allow(unsafe_code)]
+unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+    // SAFETY: SQLite calls with an open file, and for each file from one thread at a time.
+    unsafe {
+        if let Some(locks) = &mut (*file.cast::<Checked>()).locks {
+            return locks.lock(offset, count, flags);
+        }
+        let inner = inner(file);
+        (*(*inner).pMethods).xShmLock.map_or(ffi::SQLITE_IOERR, |lock| lock(inner, offset, count, flags))
+    }
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
+    // SAFETY: SQLite calls with an open file, for the last time.
+    unsafe {
+        let inner = inner(file);
+        let closed = (*(*inner).pMethods).xClose.map_or(ffi::SQLITE_IOERR, |close| close(inner));
+        (*file.cast::<Checked>()).locks = None;
+        closed
+    }
+}
+
 /// A method that is the base's own.
 macro_rules! file_method {
     ($name:ident => $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $otherwise:expr) => {
@@ -312,7 +343,6 @@ macro_rules! file_method {
     };
 }
 
-file_method!(close => xClose() -> c_int, ffi::SQLITE_IOERR);
 file_method!(truncate => xTruncate(size: sqlite3_int64) -> c_int, ffi::SQLITE_IOERR);
 file_method!(sync => xSync(flags: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(file_size => xFileSize(size: *mut sqlite3_int64) -> c_int, ffi::SQLITE_IOERR);
@@ -322,7 +352,6 @@ file_method!(check_reserved_lock => xCheckReservedLock(out: *mut c_int) -> c_int
 file_method!(sector_size => xSectorSize() -> c_int, 0);
 file_method!(device_characteristics => xDeviceCharacteristics() -> c_int, 0);
 file_method!(shm_map => xShmMap(region: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int, ffi::SQLITE_IOERR);
-file_method!(shm_lock => xShmLock(offset: c_int, count: c_int, flags: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(shm_barrier => xShmBarrier() -> (), ());
 file_method!(shm_unmap => xShmUnmap(delete: c_int) -> c_int, ffi::SQLITE_OK);
 

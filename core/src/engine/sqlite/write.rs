@@ -27,17 +27,12 @@ impl Start {
     }
 }
 
-/// Somebody else is writing: another process of ours, or whoever holds SQLite's lock.
-pub(super) struct Busy(Option<rusqlite::Error>);
+/// Another process is writing.
+pub(super) struct Busy(rusqlite::Error);
 
 impl From<Busy> for Error {
     fn from(busy: Busy) -> Self {
-        match busy.0 {
-            Some(error) => from_sqlite("starting a write", error),
-            None => {
-                Self::new(ErrorKind::Busy, "starting a write failed: other processes keep the store busy; try again")
-            }
-        }
+        from_sqlite("starting a write", busy.0)
     }
 }
 
@@ -50,7 +45,7 @@ fn begin(connection: &Connection) -> Result<Result<(), Busy>> {
     }
     match connection.prepare_cached("BEGIN IMMEDIATE").map_err(failed)?.execute([]) {
         Ok(_) => Ok(Ok(())),
-        Err(e) if is_busy(&e) => Ok(Err(Busy(Some(e)))),
+        Err(e) if is_busy(&e) => Ok(Err(Busy(e))),
         Err(e) => Err(failed(e)),
     }
 }
@@ -63,10 +58,6 @@ impl Shared {
     pub(super) fn write(&self, work: WriteWork<'_>) -> Result<Result<(Option<u64>, u32), Busy>> {
         let mut writer = self.lock_writer();
         let writer = &mut *writer;
-        let turn = self.sharing.as_ref().map(|sharing| sharing.turns.writing.take()).transpose()?;
-        if let Some(None) = turn {
-            return Ok(Err(Busy(None)));
-        }
         if let Err(busy) = begin(self.connected(writer)?)? {
             return Ok(Err(busy));
         }
@@ -79,7 +70,7 @@ impl Shared {
             if let Some(connection) = &writer.connection {
                 // A log that starts over takes the next commits without growing. Not with the space that was kept back: a long
                 // log would take all of it for the database, and none were left for deleting.
-                let _ = self.restart(connection);
+                let _ = checkpoint::restart(connection);
             }
             ballast.release();
         }
@@ -146,7 +137,7 @@ impl Shared {
             && let Some(connection) = &writer.connection
         {
             // The commit stands whatever comes of this.
-            let _ = self.restart(connection);
+            let _ = checkpoint::restart(connection);
         }
         Ok((stamp, start.frames()))
     }
