@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Frames that have come to the log since the last checkpoint and make another one worth while.
-const FRAMES: u32 = 1_000;
+const FRAMES: u32 = 2_000;
 /// Frames in the log from which on writers have to wait for the end of a checkpoint.
-const MANY_FRAMES: i64 = 2_000;
+const MANY_FRAMES: i64 = 4_000;
 /// Frames in the log from which on a writer moves them itself: commits must not outrun a slow disk for ever.
 pub(super) const TOO_MANY_FRAMES: u32 = 8_000;
 
