@@ -70,7 +70,10 @@ pub const TRIM_SINCE: i64 = 64;
 pub const TRIM_WALK: usize = 2_048;
 /// Changes after which it is noted how far the log was looked at, though nothing was trimmed.
 pub const TRIM_NOTE: i64 = 10_000;
-/// Changes of this process after which the past is trimmed before its time has come.
-pub const TRIM_AFTER: usize = 32_768;
+/// Changes that nobody has looked at after which the past is trimmed before its time has come. So many wait between two passes
+/// however fast they come, unless more of them come within a second.
+pub const TRIM_AFTER: usize = 65_536;
+/// Bytes of a value that count as one change more.
+pub const TRIM_BYTES: usize = 1024;
 /// Changes that `history` answers unless told otherwise.
 pub const HISTORY: usize = 100;

@@ -490,12 +490,32 @@ fn a_deleted_key_that_no_fork_knows_is_forgotten_although_its_scope_has_forks() 
 }
 
 #[test]
+fn large_values_are_trimmed_after_fewer_changes() {
+    let place = place(keep(1));
+    let state = place.open();
+    // 65,536 changes would take 1.3 GB.
+    let large = "x".repeat(20_000);
+    let until = Instant::now() + Duration::from_secs(60);
+    for n in 0.. {
+        state.set(&format!("k{}", n % 10), format!("{n}{large}")).unwrap();
+        if n % 100 == 99 {
+            let usage = state.usage().unwrap();
+            if n > 1_000 && usage.changes < n / 2 {
+                break;
+            }
+            assert!(Instant::now() < until, "nothing is trimmed after {n} sets: {usage:?}");
+        }
+    }
+    is_sound(&state);
+}
+
+#[test]
 fn what_processes_have_left_that_did_not_live_long_is_trimmed_by_the_next() {
     let place = place(keep(1));
     let keys: Vec<String> = (0..17_000).map(|n| format!("k{n}")).collect();
     let early = State::with_config(StateConfig { retention: RetentionPolicy::keep_all(), ..place.config.clone() });
     let early = early.unwrap();
-    for n in 0..2 {
+    for n in 0..4 {
         early.set_many(keys.iter().map(|key| (key, n))).unwrap();
     }
     early.close().unwrap();

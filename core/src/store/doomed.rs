@@ -34,6 +34,7 @@ pub(super) struct Doomed {
 }
 
 impl Doomed {
+    /// Whether these are rows of that key.
     pub(super) fn is_of(&self, scope: ScopeId, key: &str) -> bool {
         self.scope == scope && *self.key == *key
     }

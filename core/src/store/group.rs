@@ -6,7 +6,7 @@ use super::commit::Writer;
 use super::request::{Request, Response};
 use crate::engine::{Head, SETTINGS};
 use crate::harness::{self, sabotaged};
-use crate::{Error, ErrorKind, Result, clock};
+use crate::{Error, ErrorKind, Result, clock, limits};
 use std::sync::atomic::Ordering;
 
 /// More rows than this in one group are not put into the cache: they would push out what is read.
@@ -135,8 +135,12 @@ impl Store {
         let Some(store) = self.me.get().filter(|_| !harness::one_thread()) else { return };
         let times = published.iter().filter_map(|(_, _, entry)| entry.as_ref()?.expires_ms());
         self.sweeper.expect(store, times.min());
+        let weight = |(_, _, entry): &Published| {
+            let len = entry.as_ref().map_or(0, |entry| entry.document().text().len());
+            1 + len / limits::TRIM_BYTES
+        };
         if !published.is_empty() {
-            self.sweeper.count(store, published.len());
+            self.sweeper.count(store, published.iter().map(weight).sum());
         }
     }
 

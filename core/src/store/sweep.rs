@@ -23,7 +23,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub(crate) struct Sweeper {
     inner: Mutex<Inner>,
     moved: Condvar,
-    /// Changes that this process has made since the past was last trimmed.
+    /// Changes that were not looked at when the past was last trimmed, or that this process has made since.
     changes: AtomicUsize,
     /// The thread is to end, also where it waits for another writer.
     ends: Arc<AtomicBool>,
@@ -77,6 +77,11 @@ impl Sweeper {
         inner.due_ms = Some(time_ms);
         inner.start(store);
         self.moved.notify_one();
+    }
+
+    /// Tells of changes that nobody has looked at for what is to be trimmed.
+    pub(super) fn left(&self, changes: i64) {
+        self.changes.fetch_max(usize::try_from(changes).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Counts changes of this process.

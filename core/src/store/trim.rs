@@ -92,6 +92,10 @@ impl Store {
                 self.trim_with(&mut look, Reason::Heavy, |look, reads, settings| look.heavy(reads, settings, scope))?;
         }
         reached.seen = reached.seq;
+        self.engine.read(&mut |reads| {
+            self.sweeper.left(reads.head()?.seq - reached.seen);
+            Ok(())
+        })?;
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
             if !exact {
