@@ -73,6 +73,8 @@ pub const TRIM_NOTE: i64 = 10_000;
 /// Changes that nobody has looked at after which the past is trimmed before its time has come. So many wait between two passes
 /// however fast they come, unless more of them come within a second.
 pub const TRIM_AFTER: usize = 65_536;
+/// Changes that nobody has looked at after which the past is trimmed when a store is opened; of those, nobody knows how large they are.
+pub const TRIM_AT_OPENING: i64 = 16_384;
 /// Bytes of a value that count as one change more.
 pub const TRIM_BYTES: usize = 1024;
 /// Changes that `history` answers unless told otherwise.

@@ -96,7 +96,7 @@ impl Store {
         })?;
         store.sweeper.expect(&Arc::downgrade(&store), next_expiry_ms);
         // Where no process lives long enough for its own turn, the past would never be trimmed.
-        if usize::try_from(unseen).is_ok_and(|unseen| unseen >= limits::TRIM_AFTER) {
+        if unseen >= limits::TRIM_AT_OPENING {
             store.sweeper.hasten(&Arc::downgrade(&store));
         }
         // The stamp was read before the head: at worst the first read looks at the log's end in vain.

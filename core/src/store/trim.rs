@@ -92,10 +92,6 @@ impl Store {
                 self.trim_with(&mut look, Reason::Heavy, |look, reads, settings| look.heavy(reads, settings, scope))?;
         }
         reached.seen = reached.seq;
-        self.engine.read(&mut |reads| {
-            self.sweeper.left(reads.head()?.seq - reached.seen);
-            Ok(())
-        })?;
         if let Some(held) = look.held {
             // What a named watch has held up is looked at again.
             if !exact {
@@ -105,10 +101,18 @@ impl Store {
             reached.seq = reached.seq.min(held - 1);
             reached.aged.values_mut().for_each(|seq| *seq = (*seq).min(held - 1));
         }
+        let seen = reached.seen;
         let moved = reached.seen - before.seen >= limits::TRIM_NOTE || reached.policies != before.policies;
         if count > 0 || moved {
             self.submit_trim(Trim { keys: Vec::new(), reached: Some(reached) })?;
             harness::point("trim.noted");
+        }
+        // A pass that could not look at anything, such as after the clock was set back, is not to be followed by another at once.
+        if !exact && seen > before.seen {
+            self.engine.read(&mut |reads| {
+                self.sweeper.left(reads.head()?.seq - seen);
+                Ok(())
+            })?;
         }
         Ok(count)
     }
