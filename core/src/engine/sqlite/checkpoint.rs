@@ -1,13 +1,13 @@
 //! Moves committed pages from the log to the database in the background, so that no write pays for it.
 
-use super::Shared;
 use super::error::from_sqlite;
+use super::{Pause, Shared};
 use crate::{Result, fork, harness};
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Frames that have come to the log since the last checkpoint and make another one worth while.
 const FRAMES: u32 = 2_000;
@@ -33,38 +33,53 @@ enum Mode {
     Passive,
     /// Keeps all writers of all processes out until everything is moved, so that the next commit starts the log over.
     Restart,
+    /// The same, and leaves the log without a byte.
+    Truncate,
 }
 
-fn move_log(connection: &Connection, mode: Mode) -> Result<Progress> {
+impl Progress {
+    /// Somebody else is moving the log.
+    fn is_unknown(self) -> bool {
+        self.log < 0
+    }
+}
+
+/// Answers also whether nobody was in the way.
+fn move_log(connection: &Connection, mode: Mode) -> Result<(Progress, bool)> {
     let sql = match mode {
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
     connection
-        .query_row(sql, [], |row| Ok(Progress { log: row.get(1)?, moved: row.get(2)? }))
+        .query_row(sql, [], |row| Ok((Progress { log: row.get(1)?, moved: row.get(2)? }, row.get::<_, i64>(0)? == 0)))
         .map_err(|e| from_sqlite("moving the log into the database", e))
 }
 
-/// Does something for which other processes have to let go of the store, and waits a moment for them.
-fn soon<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does something with the log for which other processes have to let go of it, and waits a moment for them. SQLite waits for those
+/// who read or write, but not for one who moves the log.
+fn soon<T>(connection: &Connection, mut work: impl FnMut() -> Result<(Progress, T)>) -> Result<(Progress, T)> {
     let patience = |wait| connection.busy_timeout(wait).map_err(|e| from_sqlite("moving the log into the database", e));
     patience(PATIENCE)?;
-    let done = work();
+    let (start, mut pause) = (Instant::now(), Pause::default());
+    let done = loop {
+        match work() {
+            Ok((progress, _)) if progress.is_unknown() && start.elapsed() < PATIENCE => pause.wait(),
+            done => break done,
+        }
+    };
     patience(Duration::ZERO)?;
     done
 }
 
 /// Starts the log over through the write connection, if other processes let it.
 pub(super) fn restart(connection: &Connection) -> Result<Progress> {
-    soon(connection, || move_log(connection, Mode::Restart))
+    soon(connection, || Ok((move_log(connection, Mode::Restart)?.0, ()))).map(|(progress, ())| progress)
 }
 
 /// Moves everything and leaves the log without a byte, synced; says whether other processes let that happen.
 pub(super) fn empty(connection: &Connection) -> Result<bool> {
-    connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
-        .map(|busy| busy == 0)
-        .map_err(|e| from_sqlite("moving the log into the database", e))
+    move_log(connection, Mode::Truncate).map(|(_, done)| done)
 }
 
 /// Whether the only connection to a store moves the log by itself. Not on a full disk, where that could take all the space
@@ -79,7 +94,10 @@ pub(super) fn automatic(connection: &Connection, on: bool) {
 impl Shared {
     /// [`empty`], by whoever holds the write connection.
     pub(super) fn empty(&self, connection: &Connection) -> Result<bool> {
-        if self.sharing.is_some() { soon(connection, || empty(connection)) } else { empty(connection) }
+        if self.sharing.is_none() {
+            return empty(connection);
+        }
+        soon(connection, || move_log(connection, Mode::Truncate)).map(|(_, done)| done)
     }
 
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log
@@ -94,14 +112,14 @@ impl Shared {
         }
         harness::point("checkpoint.begin");
         self.check_files()?;
-        let progress = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
+        let (progress, _) = sharing.readers.with(|connection| move_log(connection, Mode::Passive))?;
         if progress.log < MANY_FRAMES {
             return Ok(progress);
         }
         let writer = self.lock_writer();
-        let progress = writer.connection.as_ref().map_or(Ok(progress), restart);
+        let restarted = writer.connection.as_ref().map_or(Ok(progress), restart)?;
         harness::point("checkpoint.done");
-        progress
+        Ok(if restarted.is_unknown() { progress } else { restarted })
     }
 }
 

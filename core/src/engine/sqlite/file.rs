@@ -158,11 +158,16 @@ pub(super) fn check_file_system(_: &File, _: &Path) -> Result<()> {
 pub(super) fn check_named(file: &File, path: &Path) -> Result<Metadata> {
     match file.metadata() {
         Ok(metadata) if metadata.nlink() > 0 || harness::sabotaged("log-removed-anyway") => Ok(metadata),
-        _ => Err(Error::new(
-            ErrorKind::DataLoss,
-            format!("{} was removed or replaced while the store was open; nothing more is written", path.display()),
-        )),
+        _ => Err(replaced(path)),
     }
+}
+
+/// Tells that a file of an open store is not there any more, or another one.
+pub(super) fn replaced(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::DataLoss,
+        format!("{} was removed or replaced while the store was open; nothing more is written", path.display()),
+    )
 }
 
 /// Writes bytes past SQLite.

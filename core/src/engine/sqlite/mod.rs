@@ -254,9 +254,11 @@ fn retry_busy<T>(
         match attempt() {
             Err(e) if e.kind() == ErrorKind::Busy && start.elapsed() < patience => {
                 *inside = None;
-                waiting.check()?;
+                let checked = waiting.check();
                 pause.wait();
+                // Also who gives up is inside while all that was opened is closed.
                 *inside = Some(fork::inside());
+                checked?;
             }
             done => return done,
         }

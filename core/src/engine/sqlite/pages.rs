@@ -318,6 +318,20 @@ unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, offset: c_int, count: c_i
     }
 }
 
+/// Lets go of the wal-index as a whole.
+#[allow(unsafe_code)]
+unsafe extern "C" fn shm_unmap(file: *mut sqlite3_file, delete: c_int) -> c_int {
+    // SAFETY: as for locking.
+    unsafe {
+        let inner = inner(file);
+        let done = (*(*inner).pMethods).xShmUnmap.map_or(ffi::SQLITE_OK, |unmap| unmap(inner, delete));
+        if let Some(locks) = &mut (*file.cast::<Checked>()).locks {
+            locks.leave();
+        }
+        done
+    }
+}
+
 #[allow(unsafe_code)]
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // SAFETY: SQLite calls with an open file, for the last time.
@@ -353,7 +367,6 @@ file_method!(sector_size => xSectorSize() -> c_int, 0);
 file_method!(device_characteristics => xDeviceCharacteristics() -> c_int, 0);
 file_method!(shm_map => xShmMap(region: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int, ffi::SQLITE_IOERR);
 file_method!(shm_barrier => xShmBarrier() -> (), ());
-file_method!(shm_unmap => xShmUnmap(delete: c_int) -> c_int, ffi::SQLITE_OK);
 
 /// A method of the VFS that is the base's own.
 macro_rules! vfs_method {

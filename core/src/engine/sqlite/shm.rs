@@ -8,10 +8,11 @@
 
 use super::file::{self, FileId, from_io};
 use super::guard::{self, Bytes};
-use crate::{Result, fork, harness};
+use crate::{ErrorKind, Result, fork, harness};
 use rusqlite::ffi;
 use std::ffi::c_int;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +42,8 @@ pub(super) fn release(database: &Path) {
 struct Locks {
     path: PathBuf,
     id: FileId,
+    /// The database that it is the index of.
+    database: FileId,
     inner: Mutex<Inner>,
 }
 
@@ -48,6 +51,8 @@ struct Inner {
     file: Arc<File>,
     /// Forks of this process before the file was opened.
     forks: u64,
+    /// Those from before, which stay open: closing one would drop what another SQLite in this process has locked.
+    earlier: Vec<Arc<File>>,
     locks: [Lock; LOCKS],
 }
 
@@ -74,17 +79,29 @@ fn open(path: &Path) -> Result<(File, FileId)> {
     Ok((file, FileId::of(&metadata)))
 }
 
+/// What the system knows the file at a path by.
+fn identify(path: &Path) -> Result<FileId> {
+    path.symlink_metadata().map(|metadata| FileId::of(&metadata)).map_err(|e| from_io("looking at", path, e))
+}
+
 impl Locks {
-    /// Those of the wal-index at a path, which is opened only if it is not open yet.
-    fn of(path: &Path) -> Result<Arc<Self>> {
+    /// Those of the wal-index of a database, which is opened only if it is not open yet.
+    fn of(database: &Path, path: &Path) -> Result<Arc<Self>> {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = file::identify(path)?;
-        if let Some(locks) = all.iter().find(|locks| Some(locks.id) == there) {
+        let (database, there) = (identify(database)?, identify(path)?);
+        if let Some(locks) = all.iter().find(|locks| locks.id == there) {
             return Ok(Arc::clone(locks));
         }
+        let is_old = |locks: &Arc<Self>| locks.path == path && locks.database == database;
+        all.retain(|locks| !is_old(locks) || Arc::strong_count(locks) > 1);
+        if all.iter().any(is_old) {
+            // SQLite keeps to the one that it has mapped for this database, also what a fork has left of its parent's.
+            return Err(file::replaced(path));
+        }
         let (file, id) = open(path)?;
-        let inner = Inner { file: Arc::new(file), forks: fork::forks(), locks: Default::default() };
-        let locks = Arc::new(Self { path: path.to_owned(), id, inner: Mutex::new(inner) });
+        let inner =
+            Inner { file: Arc::new(file), forks: fork::forks(), earlier: Vec::new(), locks: Default::default() };
+        let locks = Arc::new(Self { path: path.to_owned(), id, database, inner: Mutex::new(inner) });
         all.push(Arc::clone(&locks));
         Ok(locks)
     }
@@ -100,7 +117,7 @@ impl Locks {
         if mine.iter().any(|lock| lock.held != Held::Free) {
             return Ok(false);
         }
-        let file = inner.current(self);
+        let file = inner.current(self)?;
         if !guard::lock(&file, which.bytes(), exclusive).map_err(|e| from_io("locking", &self.path, e))? {
             return Ok(false);
         }
@@ -118,28 +135,29 @@ impl Locks {
             inner.locks[which.first].held = Held::Shared(holders - 1);
             return Ok(());
         }
-        let freed = match &inner.locks[which.first].file {
-            Some(file) => guard::unlock(file, which.bytes()).map_err(|e| from_io("unlocking", &self.path, e)),
-            None => Ok(()),
-        };
+        if let Some(file) = &inner.locks[which.first].file {
+            guard::unlock(file, which.bytes()).map_err(|e| from_io("unlocking", &self.path, e))?;
+        }
         inner.locks[which.range()].fill_with(Lock::default);
-        freed
+        Ok(())
     }
 }
 
 impl Inner {
-    /// The descriptor for the next lock. A child of a fork shares that of its parent, and would keep the locks of one that dies: so
-    /// after a fork both take new ones.
-    fn current(&mut self, of: &Locks) -> Arc<File> {
+    /// The descriptor for the next lock. A child of a fork shares that of its parent, with which it would keep the locks of one that
+    /// dies, and count as the same holder: so after a fork both take new ones.
+    fn current(&mut self, of: &Locks) -> Result<Arc<File>> {
         let forks = fork::forks();
-        if self.forks != forks {
-            // One that cannot be opened any more, or is another file, says nothing to those who use this one.
-            let again = open(&of.path).ok().filter(|(_, id)| *id == of.id);
-            if let Some((file, _)) = again {
-                (self.file, self.forks) = (Arc::new(file), forks);
+        // A file that has lost its name says nothing to those who come later; what is written then is refused.
+        if self.forks != forks && self.file.metadata().is_ok_and(|file| file.nlink() > 0) {
+            let (file, id) = open(&of.path)?;
+            if id != of.id {
+                return Err(file::replaced(&of.path));
             }
+            self.earlier.push(std::mem::replace(&mut self.file, Arc::new(file)));
+            self.forks = forks;
         }
-        Arc::clone(&self.file)
+        Ok(Arc::clone(&self.file))
     }
 }
 
@@ -166,8 +184,15 @@ impl Which {
     }
 }
 
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// What one connection has locked.
 pub(super) struct Holder {
+    database: PathBuf,
     path: PathBuf,
     /// Nothing before the first lock: the wal-index may have to be made first.
     locks: Option<Arc<Locks>>,
@@ -178,7 +203,8 @@ pub(super) struct Holder {
 impl Holder {
     /// Of a connection to the database at a path.
     pub(super) fn new(database: &Path) -> Self {
-        Self { path: file::beside(database, "-shm"), locks: None, shared: 0, exclusive: 0 }
+        let path = file::beside(database, "-shm");
+        Self { database: database.to_owned(), path, locks: None, shared: 0, exclusive: 0 }
     }
 
     /// What SQLite asks of `xShmLock` (<https://sqlite.org/c3ref/io_methods.html>).
@@ -198,18 +224,28 @@ impl Holder {
         match done {
             Ok(true) => ffi::SQLITE_OK,
             Ok(false) => ffi::SQLITE_BUSY,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => ffi::SQLITE_READONLY,
+            Err(_) if self.locks.is_none() => ffi::SQLITE_CANTOPEN,
             Err(_) => ffi::SQLITE_IOERR_SHMLOCK,
         }
     }
 
+    /// After SQLite has let go of the wal-index: a connection that comes back to it may find another one.
+    pub(super) fn leave(&mut self) {
+        for first in 0..LOCKS {
+            // What cannot be let go of now ends with the descriptor.
+            let _ = self.give(Which { first, count: 1 });
+        }
+        self.locks = None;
+    }
+
     fn take(&mut self, which: Which, exclusive: bool) -> Result<bool> {
-        let held = if exclusive { self.exclusive } else { self.shared };
-        if held & which.bits() != 0 {
+        if !exclusive && self.shared & which.bits() != 0 {
             return Ok(true);
         }
         let locks = match &mut self.locks {
             Some(locks) => locks,
-            none => none.insert(Locks::of(&self.path)?),
+            none => none.insert(Locks::of(&self.database, &self.path)?),
         };
         let taken = locks.take(which, exclusive)?;
         if taken {
@@ -223,9 +259,10 @@ impl Holder {
         if (self.shared | self.exclusive) & bits == 0 {
             return Ok(());
         }
+        self.locks.as_ref().map_or(Ok(()), |locks| locks.give(which))?;
         self.shared &= !bits;
         self.exclusive &= !bits;
-        self.locks.as_ref().map_or(Ok(()), |locks| locks.give(which))
+        Ok(())
     }
 }
 
@@ -243,7 +280,9 @@ mod tests {
     fn wal_index() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("store.db");
-        std::fs::write(file::beside(&database, "-shm"), [0; 4096]).unwrap();
+        for path in [database.clone(), file::beside(&database, "-shm")] {
+            std::fs::write(path, [0; 4096]).unwrap();
+        }
         (directory, database)
     }
 
@@ -278,5 +317,21 @@ mod tests {
         assert_eq!(holder.lock(0, 1, NOT_EXCLUSIVE), ffi::SQLITE_OK);
         assert!(guard::lock(&foreign, bytes(120), true).unwrap());
         assert_eq!(holder.lock(0, 1, EXCLUSIVE), ffi::SQLITE_BUSY);
+    }
+    #[test]
+    fn a_second_wal_index_of_a_database_is_refused_as_long_as_the_first_is_in_use() {
+        let (_directory, database) = wal_index();
+        let (mut old, mut new) = (Holder::new(&database), Holder::new(&database));
+        assert_eq!(old.lock(3, 1, SHARED), ffi::SQLITE_OK);
+        let path = file::beside(&database, "-shm");
+        std::fs::rename(&path, file::beside(&database, "-kept")).unwrap();
+        assert_eq!(new.lock(3, 1, SHARED), ffi::SQLITE_CANTOPEN, "it is missing");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        assert_eq!(new.lock(3, 1, SHARED), ffi::SQLITE_CANTOPEN, "it is another one");
+        assert_eq!(old.lock(3, 1, NOT_SHARED), ffi::SQLITE_OK);
+        old.leave();
+        assert_eq!(new.lock(0, 1, EXCLUSIVE), ffi::SQLITE_OK);
+        drop(new);
+        assert_eq!(old.lock(0, 1, EXCLUSIVE), ffi::SQLITE_OK, "who leaves lets go of everything");
     }
 }
