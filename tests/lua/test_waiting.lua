@@ -166,13 +166,14 @@ tests["a task that was cancelled in its sleep is not kept until it would have wo
   end)
 end
 
-tests["sleepers wake in the order of their times, whoever is cancelled in between"] = function()
+--- Times in the order in which their sleepers woke, two thirds of sixty.
+local function woken()
   local order, sleepers = {}, {}
   State.run(function()
     for n = 1, 60 do
       local time = n * 37 % 61
       sleepers[time] = State.spawn(function()
-        State.sleep(0.005 + time * 0.001)
+        State.sleep(0.005 + time * 0.003)
         order[#order + 1] = time
       end)
     end
@@ -181,8 +182,20 @@ tests["sleepers wake in the order of their times, whoever is cancelled in betwee
       if time % 3 == 0 then sleepers[time]:cancel() end
     end
   end)
-  equal(#order, 40)
-  for index = 2, #order do assert(order[index - 1] < order[index]) end
+  return order
+end
+
+tests["sleepers wake in the order of their times, whoever is cancelled in between"] = function()
+  -- On a busy machine some may begin later than the others, by more than what lies between their times; not again and again.
+  local is_ordered = false
+  for _ = 1, 5 do
+    local order = woken()
+    equal(#order, 40)
+    is_ordered = true
+    for index = 2, #order do is_ordered = is_ordered and order[index - 1] < order[index] end
+    if is_ordered then break end
+  end
+  assert(is_ordered, "not in order, five times in a row")
 end
 
 tests["an argument that is no function is told of by the name of the verb"] = function()
