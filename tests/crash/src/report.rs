@@ -3,6 +3,7 @@
 use crate::sabotage::Caught;
 use crate::stage::{Failure, Outcome};
 use crate::stages;
+use llmspell_state_persistence::harness::SABOTAGES;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -80,8 +81,9 @@ impl Results {
         held.and_then(|held| held.outcome.counts.first()).map_or(0, |(_, count)| *count)
     }
 
-    /// Keeps which planted bugs were caught.
+    /// Keeps which planted bugs were caught, and forgets those that are planted no more.
     pub fn keep_caught(&mut self, caught: &[Caught]) {
+        self.caught.retain(|bug, _| SABOTAGES.iter().any(|(known, _)| known == bug));
         for caught in caught {
             self.caught.insert(caught.bug.clone(), Caught { commit: self.commit.clone(), ..caught.clone() });
         }
