@@ -56,14 +56,14 @@ fn move_log(connection: &Connection, mode: Mode) -> Result<(Progress, bool)> {
         .map_err(|e| from_sqlite("moving the log into the database", e))
 }
 
-/// Does something with the log for which other processes have to let go of it, and waits a moment for them. SQLite waits for those
-/// who read or write, but not for one who moves the log.
-fn soon<T>(connection: &Connection, mut work: impl FnMut() -> Result<(Progress, T)>) -> Result<(Progress, T)> {
+/// [`move_log`] where other processes have to let go of the log, with a moment of patience for them. SQLite waits for those who read
+/// or write, but not for one who moves the log.
+fn move_soon(connection: &Connection, mode: Mode) -> Result<(Progress, bool)> {
     let patience = |wait| connection.busy_timeout(wait).map_err(|e| from_sqlite("moving the log into the database", e));
     patience(PATIENCE)?;
     let (start, mut pause) = (Instant::now(), Pause::default());
     let done = loop {
-        match work() {
+        match move_log(connection, mode) {
             Ok((progress, _)) if progress.is_unknown() && start.elapsed() < PATIENCE => pause.wait(),
             done => break done,
         }
@@ -74,7 +74,7 @@ fn soon<T>(connection: &Connection, mut work: impl FnMut() -> Result<(Progress, 
 
 /// Starts the log over through the write connection, if other processes let it.
 pub(super) fn restart(connection: &Connection) -> Result<Progress> {
-    soon(connection, || Ok((move_log(connection, Mode::Restart)?.0, ()))).map(|(progress, ())| progress)
+    move_soon(connection, Mode::Restart).map(|(progress, _)| progress)
 }
 
 /// Moves everything and leaves the log without a byte, synced; says whether other processes let that happen.
@@ -97,7 +97,7 @@ impl Shared {
         if self.sharing.is_none() {
             return empty(connection);
         }
-        soon(connection, || move_log(connection, Mode::Truncate)).map(|(_, done)| done)
+        move_soon(connection, Mode::Truncate).map(|(_, done)| done)
     }
 
     /// Moves the log into the database beside the writer. As long as commits keep coming there is always a rest, and the log

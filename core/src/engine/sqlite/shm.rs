@@ -318,6 +318,7 @@ mod tests {
         assert!(guard::lock(&foreign, bytes(120), true).unwrap());
         assert_eq!(holder.lock(0, 1, EXCLUSIVE), ffi::SQLITE_BUSY);
     }
+
     #[test]
     fn a_second_wal_index_of_a_database_is_refused_as_long_as_the_first_is_in_use() {
         let (_directory, database) = wal_index();
