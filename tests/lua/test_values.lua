@@ -161,16 +161,51 @@ tests["values survive in a file"] = function()
   end)
 end
 
+local function nested(levels)
+  local value = State.array {}
+  for _ = 2, levels do value = { value } end
+  return value
+end
+
 tests["depth is bounded, and 128 levels are fine"] = function()
-  local function nested(levels)
-    local value = State.array {}
-    for _ = 2, levels do value = { value } end
-    return value
-  end
   local got = round_trip(nested(128))
   for _ = 1, 127 do got = got[1] end
   assert(is_array(got))
   fails("Invalid", "128", round_trip, nested(129))
+end
+
+tests["values of every depth are read in coroutines, whose stacks are small"] = function()
+  local state = State.open()
+  local list = {}
+  local function write(levels)
+    local value = nested(levels)
+    state:set("set", value)
+    state:set_many { many = value, other = 1 }
+    state:merge("merged", { value })
+    state:append("list", value)
+    state:modify("modified", function() return value end)
+    state:modify("from default", function(old) return old end, value)
+    state:transaction(function(tx) tx:set("in transaction", value) end)
+    list[levels] = value
+    for _, key in ipairs { "set", "many", "modified", "from default", "in transaction" } do equal(state:get(key), value) end
+    equal(state:get("merged"), { value })
+    equal(state:get("list"), list)
+    state:delete("from default")
+  end
+  local function too_deep()
+    for _, verb in ipairs { state.set, state.append, state.merge } do
+      fails("Invalid", "128", verb, state, "k", nested(129))
+    end
+    fails("Invalid", "128", state.modify, state, "k", function() return nested(129) end)
+    equal(state:exists("k"), false)
+  end
+  -- One that blocks, before anything has made the methods yield, and one that yields.
+  for _, run in ipairs { function(f, ...) return assert(coroutine.resume(coroutine.create(f), ...)) end, State.run } do
+    for levels = 1, 127 do run(write, levels) end
+    run(too_deep)
+    list = {}
+    state:clear()
+  end
 end
 
 return tests

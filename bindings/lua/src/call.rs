@@ -11,9 +11,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// How many values a function leaves on the stack, or why it failed.
 pub(crate) type Returned = Result<c_int, Failure>;
 
-/// Slots for reading a value: a key, a value and a metatable to compare with for every level.
+/// Slots for reading the deepest value: a key, a value and a metatable to compare with for every level.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a small constant
-pub(crate) const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
+const ROOM: c_int = 4 * (llmspell_state_persistence::limits::VALUE_DEPTH as c_int + 16);
+
+/// When a function reads values, which may need more room on the stack than Lua promises.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Never,
+    /// Before it does anything, so that it can be begun anew with more room.
+    First,
+    /// When it has done something.
+    Late,
+}
 
 /// One call from Lua: its stack, and what its errors need to know.
 #[derive(Clone, Copy)]
@@ -21,6 +31,8 @@ pub(crate) struct Call {
     stack: Stack,
     /// The function's name, as in `bad argument #1 to 'get'`.
     pub(crate) name: &'static str,
+    /// Whether the stack has room for reading the deepest value.
+    pub(crate) has_room: bool,
 }
 
 impl Deref for Call {
@@ -31,24 +43,28 @@ impl Deref for Call {
     }
 }
 
-/// A named function of this module for Lua, made from `fn(&Call) -> Returned`; `reading` marks one that reads values.
+/// A named function of this module for Lua, made from `fn(&Call) -> Returned`; `reading` and `reading late` mark those
+/// that read values.
 macro_rules! function {
     ($name:literal, $body:expr) => {
-        $crate::call::function!($name, $body, 0)
+        $crate::call::function!($name, $body, $crate::call::Reads::Never)
+    };
+    ($name:literal, reading late $body:expr) => {
+        $crate::call::function!($name, $body, $crate::call::Reads::Late)
     };
     ($name:literal, reading $body:expr) => {
-        $crate::call::function!($name, $body, $crate::call::ROOM)
+        $crate::call::function!($name, $body, $crate::call::Reads::First)
     };
-    ($name:literal, $body:expr, $room:expr) => {{
+    ($name:literal, $body:expr, $reads:expr) => {{
         unsafe extern "C-unwind" fn called_by_lua(state: *mut mlua::ffi::lua_State) -> usize {
-            unsafe { $crate::call::enter(state, $name, $room, $body) }
+            unsafe { $crate::call::enter(state, $name, $reads, $body) }
         }
         ($name, called_by_lua as $crate::stack::Function)
     }};
 }
 pub(crate) use function;
 
-/// Runs `body`, with `room` more slots than Lua promises; raises its error when nothing is alive any more.
+/// Runs `body`, once more when it needs more room; raises its error when nothing is alive any more.
 ///
 /// # Safety
 /// To be called by Lua, from a frame that owns nothing.
@@ -56,32 +72,45 @@ pub(crate) use function;
 pub(crate) unsafe fn enter(
     state: *mut lua_State,
     name: &'static str,
-    room: c_int,
+    reads: Reads,
     body: impl Fn(&Call) -> Returned + Copy,
 ) -> usize {
     unsafe {
-        if room > 0 {
-            // Before anything is alive: Lua 5.1 raises when it has no memory for this.
-            ffi::luaL_checkstack(state, room, c"too many nested calls".as_ptr());
-        }
-        let results = run(&Call { stack: Stack::new(state), name }, body);
-        match usize::try_from(results) {
-            Ok(results) => results,
-            Err(_) => ffi::lua_error(state),
+        let stack = Stack::new(state);
+        let arguments = stack.top();
+        // Every coroutine has a stack of its own; enlarging it costs more than the call.
+        let mut has_room = reads == Reads::Late || reads == Reads::First && stack.is_main_thread();
+        loop {
+            if has_room {
+                // While nothing is alive: Lua 5.1 raises when it has no memory for this.
+                ffi::luaL_checkstack(state, ROOM, c"too many nested calls".as_ptr());
+            }
+            match run(&Call { stack, name, has_room }, body) {
+                NO_ROOM => {
+                    stack.set_top(arguments);
+                    has_room = true;
+                }
+                results => return usize::try_from(results).unwrap_or_else(|_| ffi::lua_error(state)),
+            }
         }
     }
 }
 
-/// The number of results, or -1 with an error on top. A panic ends here and becomes an error.
+/// Instead of a number of results: there is an error on top, or there is no room for a value.
+const FAILED: c_int = -1;
+const NO_ROOM: c_int = -2;
+
+/// The number of results. A panic ends here and becomes an error.
 #[inline]
 fn run(call: &Call, body: impl Fn(&Call) -> Returned) -> c_int {
     let failure = match catch_unwind(AssertUnwindSafe(|| body(call))) {
         Ok(Ok(results)) => return results,
+        Ok(Err(Failure::NoRoom)) if !call.has_room => return NO_ROOM,
         Ok(Err(failure)) => failure,
         Err(panic) => Failure::panic(panic.as_ref()),
     };
     error::push(call, &failure);
-    -1
+    FAILED
 }
 
 impl Call {

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
         /// It is one of our own conflicts: the callback may run again.
         conflict: bool,
     },
+    /// A value is deeper than there is room for on the stack: the call is to be begun anew with more. Nothing was done.
+    NoRoom,
     /// A bug of this library, caught before it could reach Lua's frames.
     Panic(String),
 }
@@ -53,7 +55,7 @@ impl Failure {
         match self {
             Self::Error(error) => error.kind() == ErrorKind::Conflict,
             Self::Raised { conflict } => *conflict,
-            Self::Panic(_) => false,
+            Self::NoRoom | Self::Panic(_) => false,
         }
     }
 }
@@ -113,6 +115,7 @@ pub(crate) fn push_placeless(call: &Call, failure: &Failure) {
     let (kind, message) = match failure {
         Failure::Raised { .. } => return,
         Failure::Error(error) => (kind_name(error.kind()), error.message()),
+        Failure::NoRoom => ("Invalid", "a value is nested too deep for the room on Lua's stack"),
         Failure::Panic(message) => ("Panic", message.as_str()),
     };
     call.set_top(0);

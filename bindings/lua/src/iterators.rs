@@ -1,7 +1,7 @@
 //! `keys`, `items`, `pairs` and `diff`: one function per listing, which a `for` loop or a script calls for the next.
 
 use crate::args::read;
-use crate::call::{Call, Returned, enter};
+use crate::call::{Call, Reads, Returned, enter};
 use crate::error::Failure;
 use crate::handle::{self, Object};
 use crate::outcome::Outcome;
@@ -45,7 +45,7 @@ pub(crate) fn push(call: &Call, iterator: Object) -> Returned {
 
 unsafe extern "C-unwind" fn next_entry(state: *mut lua_State) -> usize {
     // SAFETY: called by Lua, and this frame owns nothing.
-    unsafe { enter(state, "next", 0, |call| next(call, ffi::lua_upvalueindex(1))) }
+    unsafe { enter(state, "next", Reads::Never, |call| next(call, ffi::lua_upvalueindex(1))) }
 }
 
 /// `step(iterator)`: the next, waiting for it.

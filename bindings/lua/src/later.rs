@@ -118,7 +118,7 @@ fn set(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_value(3)?;
     let options = call.set_options(4)?;
-    let document = value::read(**call, 3, target.max_value_bytes())?;
+    let document = value::read(call, 3, target.max_value_bytes())?;
     match target {
         Target::Scope(scope) => begin(call, scope.calls().set_with(key, document, options)?, Outcome::Count),
         Target::Transaction(transaction) if options.if_version.is_none() && transaction.is_idle() => {
@@ -248,7 +248,7 @@ fn made_by<T: Send + 'static>(owner: &Owner, work: impl FnOnce() -> Result<T> + 
 fn modify(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_function(3)?;
-    let default = if call.is_missing(4) { None } else { Some(value::read(**call, 4, target.max_value_bytes())?) };
+    let default = if call.is_missing(4) { None } else { Some(value::read(call, 4, target.max_value_bytes())?) };
     let source = target.source();
     if let Some(entry) = source.peek(key)? {
         return known(call, Outcome::Old(entry, default));
@@ -260,7 +260,7 @@ fn modify(call: &Call) -> Returned {
 /// `swap(key, value, version)`: what the function answered, if nobody was faster.
 fn swap(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    let document = value::read(**call, 3, target.max_value_bytes())?;
+    let document = value::read(call, 3, target.max_value_bytes())?;
     let version = call.integer(4).and_then(|version| u64::try_from(version).ok()).unwrap_or_default();
     match target {
         Target::Scope(scope) => {
@@ -289,7 +289,7 @@ fn increment(call: &Call) -> Returned {
 
 fn append(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    let item = value::read(**call, 3, target.max_value_bytes())?;
+    let item = value::read(call, 3, target.max_value_bytes())?;
     let made = match target {
         Target::Scope(scope) => scope.calls().append(key, item)?,
         Target::Transaction(transaction) => {
@@ -302,7 +302,7 @@ fn append(call: &Call) -> Returned {
 
 fn merge(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    let patch = value::read(**call, 3, target.max_value_bytes())?;
+    let patch = value::read(call, 3, target.max_value_bytes())?;
     let made = match target {
         Target::Scope(scope) => scope.calls().merge(key, patch)?,
         Target::Transaction(transaction) => {

@@ -17,7 +17,7 @@ use std::os::raw::c_int;
 
 /// The methods of a state and a scope.
 pub(crate) static TREE: Functions =
-    &[function!("fork", |call| wait(call, fork)), function!("merge_from", reading merge_from)];
+    &[function!("fork", |call| wait(call, fork)), function!("merge_from", reading late merge_from)];
 
 /// The same for who does not wait. What `merge_from` begins goes on with every conflict answered, and `merge_again`.
 pub(crate) static LATER: Functions = &[
@@ -25,7 +25,7 @@ pub(crate) static LATER: Functions = &[
     function!("merge_from", |call| begin(call, Merging::new(call)?)),
     function!("merge_again", merge_again),
     function!("conflict", conflict),
-    function!("answer", reading answer),
+    function!("answer", reading late answer),
 ];
 
 /// What a script answers a conflict with, if not with a value.
@@ -90,7 +90,7 @@ impl Merging {
         } else if let Some(Object::Marker(marker)) = handle::object(call, index) {
             Some(marker.resolution.clone())
         } else {
-            Some(Resolution::Value(value::read(**call, index, self.merging.scope().max_value_bytes())?))
+            Some(Resolution::Value(value::read(call, index, self.merging.scope().max_value_bytes())?))
         };
         self.merging.answer(resolution);
         Ok(())

@@ -35,7 +35,7 @@ fn set_retention(call: &Call) -> Verb {
         None
     } else {
         call.check_table(2)?;
-        match value::read(**call, 2, MAX_BYTES)?.to_value() {
+        match value::read(call, 2, MAX_BYTES)?.to_value() {
             Value::Object(parts) => Some(RetentionPolicy::from_options(parts)?),
             _ => return Err(call.bad_argument(2, "the parts of a policy are named, as in { max_versions = 5 }")),
         }

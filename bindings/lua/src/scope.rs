@@ -27,7 +27,7 @@ pub(crate) static WRITING: Functions = &[
     function!("touch", ttl::touch),
     function!("delete", delete),
     function!("clear", clear),
-    function!("modify", reading modify),
+    function!("modify", reading late modify),
     function!("increment", increment),
     function!("append", reading append),
     function!("merge", reading merge),
@@ -101,7 +101,7 @@ fn set(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
     call.check_value(3)?;
     let options = call.set_options(4)?;
-    let document = value::read(**call, 3, target.max_value_bytes())?;
+    let document = value::read(call, 3, target.max_value_bytes())?;
     match target {
         Target::Scope(scope) => {
             call.push_count(scope.set_with(key, document, options)?);
@@ -175,7 +175,7 @@ fn modify(call: &Call) -> Returned {
     let key = key.to_owned();
     call.check_function(3)?;
     let max_bytes = target.max_value_bytes();
-    let default = if call.is_missing(4) { None } else { Some(value::read(**call, 4, max_bytes)?) };
+    let default = if call.is_missing(4) { None } else { Some(value::read(call, 4, max_bytes)?) };
     call.set_top(3);
     let new_value = |current: Option<&Arc<Entry>>| {
         call.set_top(3);
@@ -186,7 +186,7 @@ fn modify(call: &Call) -> Returned {
         }
         call.call_back(1, 1)?;
         call.make_room()?;
-        value::read(**call, call.top(), max_bytes)
+        value::read(call, call.top(), max_bytes)
     };
     let entry = match target {
         Target::Scope(scope) => scope.clone().modify(&key, new_value)?,
@@ -205,7 +205,7 @@ fn increment(call: &Call) -> Returned {
 
 fn append(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    let item = value::read(**call, 3, target.max_value_bytes())?;
+    let item = value::read(call, 3, target.max_value_bytes())?;
     call.push_count(on!(target, handle => handle.append(key, item))?);
     Ok(1)
 }
@@ -213,7 +213,7 @@ fn append(call: &Call) -> Returned {
 /// `merge(key, patch)` answers the merged value.
 fn merge(call: &Call) -> Returned {
     let (target, key) = call.keyed()?;
-    let patch = value::read(**call, 3, target.max_value_bytes())?;
+    let patch = value::read(call, 3, target.max_value_bytes())?;
     let merged: Document = on!(target, handle => handle.merge(key, patch))?;
     value::push(**call, &merged)?;
     Ok(1)

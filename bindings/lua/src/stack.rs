@@ -141,6 +141,12 @@ impl Stack {
         }
     }
 
+    pub(crate) fn is_main_thread(self) -> bool {
+        let is_main = unsafe { ffi::lua_pushthread(self.0) } == 1;
+        self.pop(1);
+        is_main
+    }
+
     pub(crate) fn userdata(self, index: c_int) -> *mut c_void {
         unsafe { ffi::lua_touserdata(self.0, index) }
     }

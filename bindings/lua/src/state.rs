@@ -74,7 +74,7 @@ fn options(call: &Call, index: c_int) -> Result<StateConfig, Failure> {
         return Ok(StateConfig::default());
     }
     call.check_table(index)?;
-    match value::read(**call, index, MAX_BYTES)?.to_value() {
+    match value::read(call, index, MAX_BYTES)?.to_value() {
         serde_json::Value::Object(options) => Ok(StateConfig::from_options(options)?),
         _ => Err(call.bad_argument(index, "options are named, as in { sync_mode = \"NORMAL\" }")),
     }

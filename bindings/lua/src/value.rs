@@ -2,6 +2,7 @@
 //!
 //! Tables are read and made raw: no metamethod runs.
 
+use crate::call::Call;
 use crate::error::Failure;
 use crate::handle;
 use crate::stack::{EXACT, HAS_INTEGERS, Place, Stack};
@@ -30,24 +31,24 @@ pub(crate) fn text(stack: &Stack, index: c_int) -> Option<&str> {
 }
 
 /// The stored form of the value at `index`.
-pub(crate) fn read(stack: Stack, index: c_int, max_bytes: usize) -> Result<Document, Failure> {
-    let mut writer = Writer::new(max_bytes);
-    Walk { stack, writer: &mut writer }.value(index)?;
-    Ok(writer.finish())
+pub(crate) fn read(call: &Call, index: c_int, max_bytes: usize) -> Result<Document, Failure> {
+    let mut walk = Walk::new(call, max_bytes);
+    walk.value(index)?;
+    Ok(walk.writer.finish())
 }
 
 /// The stored form of every member of the table at `index`, by name. The names live as long as the table stays on the stack.
-pub(crate) fn read_members(stack: &Stack, index: c_int, max_bytes: usize) -> Result<Vec<(&str, Document)>, Failure> {
+pub(crate) fn read_members(call: &Call, index: c_int, max_bytes: usize) -> Result<Vec<(&str, Document)>, Failure> {
     let mut members = Vec::new();
-    stack.push_nil();
-    while stack.next(index) {
-        let mut writer = Writer::new(max_bytes);
-        let Some(key) = text(stack, -2) else {
-            return Err(bad_member(*stack).into());
+    call.push_nil();
+    while call.next(index) {
+        let Some(key) = text(call, -2) else {
+            return Err(bad_member(**call).into());
         };
-        Walk { stack: *stack, writer: &mut writer }.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
-        members.push((key, writer.finish()));
-        stack.pop(1);
+        let mut walk = Walk::new(call, max_bytes);
+        walk.value(call.top()).map_err(|stop| stop.at(|| Step::Key(key.to_owned())))?;
+        members.push((key, walk.writer.finish()));
+        call.pop(1);
     }
     Ok(members)
 }
@@ -66,14 +67,58 @@ pub(crate) fn read_texts(stack: &Stack, index: c_int) -> Result<Vec<&str>, Strin
         .collect()
 }
 
-/// A walk over a Lua value. Calls nothing that can raise, for the writer is alive.
-struct Walk<'w> {
-    stack: Stack,
-    writer: &'w mut Writer,
+/// Why a walk ends early.
+enum Stop {
+    Invalid(ValueError),
+    NoRoom,
 }
 
-impl Walk<'_> {
-    fn value(&mut self, index: c_int) -> Result<(), ValueError> {
+impl From<ValueError> for Stop {
+    fn from(error: ValueError) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Invalid(error) => error.into(),
+            Stop::NoRoom => Self::NoRoom,
+        }
+    }
+}
+
+impl Stop {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(ValueError::invalid(message))
+    }
+
+    /// The same, seen from outside of the step.
+    fn at(self, step: impl FnOnce() -> Step) -> Self {
+        match self {
+            Self::Invalid(error) => Self::Invalid(error.at(step())),
+            Self::NoRoom => Self::NoRoom,
+        }
+    }
+}
+
+/// A walk over a Lua value. Calls nothing that can raise, for the writer is alive.
+struct Walk {
+    stack: Stack,
+    writer: Writer,
+    /// How far the stack may have grown where another level begins.
+    last: c_int,
+}
+
+impl Walk {
+    fn new(call: &Call, max_bytes: usize) -> Self {
+        /// Of the 20 slots that Lua promises. A level keeps two, the innermost takes four more, and callers have one or two.
+        const PROMISED: c_int = 14;
+        let last = if call.has_room { c_int::MAX } else { call.top() + PROMISED };
+        Self { stack: **call, writer: Writer::new(max_bytes), last }
+    }
+
+    fn value(&mut self, index: c_int) -> Result<(), Stop> {
         let stack = self.stack;
         match stack.kind(index) {
             ffi::LUA_TBOOLEAN => self.writer.bool(stack.boolean(index)),
@@ -92,21 +137,22 @@ impl Walk<'_> {
             ffi::LUA_TTABLE => self.table(index)?,
             ffi::LUA_TLIGHTUSERDATA if stack.userdata(index).is_null() => self.writer.null(),
             ffi::LUA_TNIL | ffi::LUA_TNONE => {
-                return Err(ValueError::invalid(
-                    "nil is not a value; State.null stores a null, and delete removes a key",
-                ));
+                return Err(Stop::invalid("nil is not a value; State.null stores a null, and delete removes a key"));
             }
             _ => match handle::binary(&stack, index) {
                 Some(bytes) => self.writer.binary(bytes)?,
-                None => return Err(ValueError::invalid(format!("a {} cannot be stored", stack.kind_name(index)))),
+                None => return Err(Stop::invalid(format!("a {} cannot be stored", stack.kind_name(index)))),
             },
         }
         Ok(())
     }
 
     /// The first key decides: a string makes it an object, a number an array.
-    fn table(&mut self, index: c_int) -> Result<(), ValueError> {
+    fn table(&mut self, index: c_int) -> Result<(), Stop> {
         let stack = self.stack;
+        if stack.top() > self.last {
+            return Err(Stop::NoRoom);
+        }
         let marked = stack.has_metatable(index, &ARRAY);
         stack.push_nil();
         if !stack.next(index) {
@@ -120,21 +166,21 @@ impl Walk<'_> {
             return Ok(());
         }
         match stack.kind(-2) {
-            ffi::LUA_TSTRING if marked => Err(ValueError::invalid(format!("an array has the key {}", key_text(stack)))),
+            ffi::LUA_TSTRING if marked => Err(Stop::invalid(format!("an array has the key {}", key_text(stack)))),
             ffi::LUA_TSTRING => self.object(index),
             ffi::LUA_TNUMBER => self.array(index),
-            _ => Err(ValueError::invalid(bad_key(stack))),
+            _ => Err(Stop::invalid(bad_key(stack))),
         }
     }
 
     /// With the first key and its value on top.
-    fn object(&mut self, table: c_int) -> Result<(), ValueError> {
+    fn object(&mut self, table: c_int) -> Result<(), Stop> {
         let stack = self.stack;
         self.writer.begin_object()?;
         loop {
-            let Some(key) = text(&stack, -2) else { return Err(bad_member(stack)) };
+            let Some(key) = text(&stack, -2) else { return Err(bad_member(stack).into()) };
             self.writer.key(key)?;
-            self.value(stack.top()).map_err(|e| e.at(Step::Key(key.to_owned())))?;
+            self.value(stack.top()).map_err(|stop| stop.at(|| Step::Key(key.to_owned())))?;
             stack.pop(1);
             if !stack.next(table) {
                 break;
@@ -145,22 +191,22 @@ impl Walk<'_> {
     }
 
     /// With the first key and its value on top. Lua gives the items in order unless some lie in the table's hash part.
-    fn array(&mut self, table: c_int) -> Result<(), ValueError> {
+    fn array(&mut self, table: c_int) -> Result<(), Stop> {
         let stack = self.stack;
         self.writer.begin_array()?;
         let mut written = 0;
         let mut more = true;
         while more && position(stack) == Some(written + 1) {
             written += 1;
-            self.value(stack.top()).map_err(|e| e.at(Step::Index(written)))?;
+            self.value(stack.top()).map_err(|stop| stop.at(|| Step::Index(written)))?;
             stack.pop(1);
             more = stack.next(table);
         }
         if more {
-            let len = count_rest(stack, table, written).map_err(ValueError::invalid)?;
+            let len = count_rest(stack, table, written).map_err(Stop::invalid)?;
             for n in written + 1..=len {
                 stack.push_item(table, n);
-                self.value(stack.top()).map_err(|e| e.at(Step::Index(n)))?;
+                self.value(stack.top()).map_err(|stop| stop.at(|| Step::Index(n)))?;
                 stack.pop(1);
             }
         }
