@@ -19,8 +19,13 @@ local receivers, receives = {}, {}
 --- Errors of callbacks, for the call that was dispatching.
 local failures = {}
 
+--- What packing nothing gives.
+local NOTHING = { n = 0 }
+
 local function pack(...)
-  return { n = select("#", ...), ... }
+  local count = select("#", ...)
+  if count == 0 then return NOTHING end
+  return { n = count, ... }
 end
 futures.pack = pack
 
@@ -92,7 +97,17 @@ Future.is_future = true
 futures.Future = Future
 
 function futures.new(class)
-  return setmetatable({ finished = false, waiters = {} }, class)
+  return setmetatable({ finished = false, ok = nil, results = nil, default = nil }, class)
+end
+
+--- Has `waiter:wake(future)` called once it is finished.
+function futures.wake_at_end(future, waiter)
+  local waiters = future.waiters
+  if waiters then
+    waiters[#waiters + 1] = waiter
+  else
+    future.waiters = { waiter }
+  end
 end
 
 function Future:__tostring()
@@ -105,11 +120,16 @@ end
 --- Gives a future its results, or its error; everything after the first time is ignored.
 local function arrive(future, ok, ...)
   if future.finished then return false end
-  future.finished, future.ok, future.results = true, ok, pack(...)
-  if ok and future.results[1] == nil then future.results[1] = future.default end
+  if ok and (...) == nil and future.default ~= nil then
+    future.finished, future.ok, future.results = true, true, pack(future.default)
+  else
+    future.finished, future.ok, future.results = true, ok, pack(...)
+  end
   local waiters = future.waiters
-  future.waiters = nil
-  for index = 1, #waiters do waiters[index]:wake(future) end
+  if waiters then
+    future.waiters = nil
+    for index = 1, #waiters do waiters[index]:wake(future) end
+  end
   return true
 end
 futures.arrive = arrive
@@ -156,7 +176,7 @@ function Future:on_done(call)
   if self.finished then
     callback:wake(self)
   else
-    self.waiters[#self.waiters + 1] = callback
+    futures.wake_at_end(self, callback)
   end
   return self
 end

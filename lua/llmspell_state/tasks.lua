@@ -19,8 +19,8 @@ native.kept.tasks = tasks
 --- Yielded by who will be resumed when it is time. Whatever else a task yields only lets others run.
 local PARKED = {}
 
---- Tasks that are not done.
-local live = {}
+--- Tasks that are not done, and how many there are.
+local live, living = {}, 0
 
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
@@ -47,7 +47,7 @@ tasks.current = current
 --- The end of a task.
 local function finish(task, ok, ...)
   local thread = task.thread
-  live[task] = nil
+  live[task], living = nil, living - 1
   if ok then return futures.arrive(task, true, ...) end
   local e = ...
   task.trace = debug.traceback(thread)
@@ -92,7 +92,7 @@ function Task:cancel(e)
   if self.finished then return false end
   e = e or native.failure("Cancelled", "this task was cancelled")
   self.is_cancelled = true
-  if not self.has_begun then
+  if self.arguments then
     finish(self, false, e)
     return true
   end
@@ -116,9 +116,10 @@ end
 
 function loop.go_on(task)
   if task.finished then return end
-  if not task.has_begun then
-    task.has_begun = true
-    return run(task, unpack(task.arguments, 1, task.arguments.n))
+  local arguments = task.arguments
+  if arguments then
+    task.arguments = nil
+    return run(task, unpack(arguments, 1, arguments.n))
   end
   local answer, e = task.answer, cancellation(task)
   task.answer = nil
@@ -159,7 +160,7 @@ end
 --- Waits in a task for an alarm that `future`, if there is one, and `deadline`, if there is one, set off.
 local function wait_for_alarm(task, future, deadline)
   local alarm = setmetatable({ task = task }, Alarm)
-  if future then future.waiters[#future.waiters + 1] = alarm end
+  if future then futures.wake_at_end(future, alarm) end
   if deadline then loop.set_alarm(alarm, deadline) end
   local ok, e = park(task, alarm)
   loop.stop_alarm(alarm)
@@ -218,9 +219,17 @@ local function spawn(f, ...)
   local can, thread = pcall(create, f)
   -- Lua 5.1 makes no coroutine of a function of C.
   if not can then thread = create(function(...) return f(...) end) end
-  local task = futures.new(Task)
-  task.thread, task.arguments = thread, futures.pack(...)
-  live[task] = true
+  local task = setmetatable({
+    finished = false, ok = nil, results = nil,
+    thread = thread,
+    -- What it is to begin with, until it has begun.
+    arguments = futures.pack(...),
+    -- What it waits for.
+    waits_for = nil,
+    -- Whether somebody looks at its end.
+    is_awaited = nil,
+  }, Task)
+  live[task], living = true, living + 1
   loop.make_ready(task)
   return task
 end
@@ -308,7 +317,7 @@ function public.run(f, ...)
       main.has_ended_all = true
       cancel_all("the function of 'run' has failed")
     end
-    if next(live) == nil then return true end
+    if living == 0 then return true end
     if not loop.is_hopeful() then cancel_all(loop.HOPELESS) end
     return false
   end)
@@ -407,7 +416,7 @@ function public.poll(timeout)
   loop.poll(timeout == nil and 0 or native.seconds(timeout, "poll"))
   tell_failed()
   tell_failures()
-  return next(live) ~= nil or futures.in_flight > 0
+  return living > 0 or futures.in_flight > 0
 end
 
 public.fd = loop.fd
