@@ -55,10 +55,10 @@ end
 
 --- The verb that waits where it can, and else blocks.
 local function waiting(blocking, begin)
-  return function(self, ...)
+  return function(...)
     local at = place()
-    if at then return settle(at, begin(self, ...)) end
-    return blocking(self, ...)
+    if at then return settle(at, begin(...)) end
+    return blocking(...)
   end
 end
 
@@ -70,10 +70,11 @@ local function pause(retry, e)
   tasks.public.sleep(seconds)
 end
 
-local function modify(at, self, key, change, default)
+local function modify(at, ...)
+  local self, key, change = ...
   local retry
   while true do
-    local value, version = settle(at, later.modify(self, key, change, default))
+    local value, version = settle(at, later.modify(...))
     local ok, answer = attempt(at, later.swap(self, key, change(value), version))
     if ok then return answer end
     retry = retry or native.retry()
@@ -81,8 +82,9 @@ local function modify(at, self, key, change, default)
   end
 end
 
-local function transact(at, self, run, options)
-  local retry = native.retry(later.attempts(self, run, options))
+local function transact(at, ...)
+  local self, run = ...
+  local retry = native.retry(later.attempts(...))
   while true do
     local transaction = settle(at, later.transaction(self))
     local done = futures.pack(tasks.protected(run, transaction))
@@ -115,8 +117,9 @@ local function walk(_, iterator)
   end
 end
 
-local function next_change(self, timeout)
-  local change, most = later.next(self, timeout)
+local function next_change(...)
+  local self = ...
+  local change, most = later.next(...)
   local deadline = most and now() + most
   while change == false do
     if deadline and now() >= deadline then return nil end
@@ -145,8 +148,8 @@ local function in_task(verb, method)
   end
 end
 
-local function diff_async(self, ...)
-  local begun = of_call(later.diff(self, ...))
+local function diff_async(...)
+  local begun = of_call(later.diff(...))
   return tasks.public.spawn(function()
     local differences = {}
     for difference in walk(nil, begun:await()) do differences[#differences + 1] = difference end
@@ -170,7 +173,7 @@ function methods.add_futures()
     for _, group in ipairs(groups) do
       for _, verb in ipairs(group) do
         local begin = later[verb]
-        own[verb .. "_async"] = function(self, ...) return of_call(begin(self, ...)) end
+        own[verb .. "_async"] = function(...) return of_call(begin(...)) end
       end
     end
   end
@@ -183,8 +186,8 @@ function methods.add_futures()
   end
   for _, class in ipairs(READABLE) do
     local own = native.classes[class].methods
-    function own.get_async(self, key, default)
-      return futures.with_default(default, later.get(self, key))
+    function own.get_async(...)
+      return futures.with_default((select(3, ...)), later.get(...))
     end
     if own.modify then own.modify_async = in_task("modify", function(self, ...) return self:modify(...) end) end
     own.keys_async = listing("keys", function(key) return key end)
@@ -215,51 +218,51 @@ function methods.wrap()
     for _, verb in ipairs { "get", "modify", "transact", "transaction", "keys", "items", "diff", "merge_from" } do
       blocking[verb] = own[verb]
     end
-    function own.get(self, key, default)
+    function own.get(...)
       local at = place()
-      if not at then return blocking.get(self, key, default) end
-      local value = settle(at, later.get(self, key))
-      if value == nil then return default end
+      if not at then return blocking.get(...) end
+      local value = settle(at, later.get(...))
+      if value == nil then return (select(3, ...)) end
       return value
     end
     if own.modify then
-      function own.modify(self, ...)
+      function own.modify(...)
         local at = place()
-        if at then return modify(at, self, ...) end
-        return blocking.modify(self, ...)
+        if at then return modify(at, ...) end
+        return blocking.modify(...)
       end
     end
     if own.diff then
-      function own.diff(self, ...)
+      function own.diff(...)
         local at = place()
-        if at then return walk(nil, settle(at, later.diff(self, ...))) end
-        return blocking.diff(self, ...)
+        if at then return walk(nil, settle(at, later.diff(...))) end
+        return blocking.diff(...)
       end
     end
     if own.merge_from then
-      function own.merge_from(self, fork, resolve)
+      function own.merge_from(...)
         local at = place()
-        if at then return finish_merge(at, settle(at, later.merge_from(self, fork, resolve)), resolve) end
-        return blocking.merge_from(self, fork, resolve)
+        if at then return finish_merge(at, settle(at, later.merge_from(...)), (select(3, ...))) end
+        return blocking.merge_from(...)
       end
     end
     if own.transact then
-      function own.transact(self, ...)
+      function own.transact(...)
         local at = place()
-        if at then return transact(at, self, ...) end
-        return blocking.transact(self, ...)
+        if at then return transact(at, ...) end
+        return blocking.transact(...)
       end
-      function own.transaction(self, run, ...)
-        local at = place()
-        if at and type(run) == "function" then return transact(at, self, run, ...) end
-        if at and run == nil then return settle(at, later.transaction(self)) end
-        return blocking.transaction(self, run, ...)
+      function own.transaction(...)
+        local at, run = place(), (select(2, ...))
+        if at and type(run) == "function" then return transact(at, ...) end
+        if at and run == nil then return settle(at, later.transaction((...))) end
+        return blocking.transaction(...)
       end
     end
     for _, verb in ipairs { "keys", "items" } do
-      own[verb] = function(self, select)
-        if place() then return walk(later[verb](self, select)) end
-        return blocking[verb](self, select)
+      own[verb] = function(...)
+        if place() then return walk(later[verb](...)) end
+        return blocking[verb](...)
       end
     end
     local pairs_of = metatable.__pairs
@@ -272,10 +275,10 @@ function methods.wrap()
   end
   local watch = native.classes.Watch
   local blocking = watch.methods.next
-  function watch.methods.next(self, timeout)
+  function watch.methods.next(...)
     -- Also where nobody can yield: whoever would write may be a task.
-    if loop.is_stepping or place() then return next_change(self, timeout) end
-    return blocking(self, timeout)
+    if loop.is_stepping or place() then return next_change(...) end
+    return blocking(...)
   end
   function watch.metatable.__call(self)
     return self:next()

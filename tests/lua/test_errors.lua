@@ -32,13 +32,17 @@ tests["it tells where the call was"] = function()
   assert(tostring(e):find(e.where, 1, true))
 end
 
-tests["wrong arguments read like Lua's own"] = function()
+--- Where methods block, and in a task, where they yield.
+local PLACES = { function(f) f() end, State.run }
+
+local function wrong_arguments()
   local state = State.open()
   local function message(...) return fails("Invalid", {}, ...).message end
   equal(message(state.get, state, 1), "bad argument #1 to 'get' (string expected, got number)")
   equal(message(state.get, state), "bad argument #1 to 'get' (string expected, got no value)")
   equal(message(state.get, state, nil), "bad argument #1 to 'get' (string expected, got nil)")
   equal(message(state.modify, state, "k", 5), "bad argument #2 to 'modify' (function expected, got number)")
+  equal(message(state.modify, state, "k"), "bad argument #2 to 'modify' (function expected, got no value)")
   equal(message(state.increment, state, "k", "5"), "bad argument #2 to 'increment' (number expected, got string)")
   equal(message(state.set_many, state, "k"), "bad argument #1 to 'set_many' (table expected, got string)")
   equal(message(state.set, state, "k", 1, 5), "bad argument #3 to 'set' (table expected, got number)")
@@ -49,6 +53,10 @@ tests["wrong arguments read like Lua's own"] = function()
   equal(message(State.binary, 1), "bad argument #1 to 'binary' (string expected, got number)")
 end
 
+tests["wrong arguments read like Lua's own"] = function()
+  for _, run in ipairs(PLACES) do run(wrong_arguments) end
+end
+
 tests["a nil value names State.null and delete"] = function()
   local state = State.open()
   fails("Invalid", { "bad argument #2 to 'set'", "State.null", "delete" }, state.set, state, "k", nil)
@@ -56,12 +64,18 @@ tests["a nil value names State.null and delete"] = function()
   fails("Invalid", { "State.null" }, state.append, state, "k", nil)
 end
 
-tests["a method called with a dot is told so"] = function()
+local function called_with_a_dot()
   local state = State.open()
   fails("Invalid", { "calling 'get' on bad self", "got string", "':'" }, state.get, "k")
-  fails("Invalid", { "calling 'get' on bad self", "no value" }, state.get)
+  for _, verb in ipairs { "get", "set", "modify", "transact", "keys", "diff", "merge_from" } do
+    fails("Invalid", { ("calling '%s' on bad self"):format(verb), "no value" }, state[verb])
+  end
   fails("Invalid", { "calling 'close' on bad self" }, state.close, state:scope("a"))
   fails("Invalid", { "calling 'commit' on bad self" }, state:transaction().commit, state)
+end
+
+tests["a method called with a dot is told so"] = function()
+  for _, run in ipairs(PLACES) do run(called_with_a_dot) end
 end
 
 tests["options with wrong names or types are named"] = function()
