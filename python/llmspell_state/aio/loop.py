@@ -27,7 +27,7 @@ _LONGEST: Final = 0.010
 """Seconds between looks, where a loop cannot wait for a descriptor."""
 
 
-_running = _native.Completions.running
+running = _native.Completions.running
 
 
 def later(
@@ -39,7 +39,7 @@ def later(
     looked up counts.
     """
     loop = get_running_loop()
-    completions = _running(loop) or _attached(loop)
+    completions = running(loop) or attached(loop)
     future: asyncio.Future[_T] = loop.create_future()
     call(completions, future, *args)
     return future
@@ -72,7 +72,8 @@ async def until(future: asyncio.Future[_T], deadline: float | None = None) -> bo
     return True
 
 
-def _attached(loop: asyncio.AbstractEventLoop) -> _native.Completions:
+def attached(loop: asyncio.AbstractEventLoop) -> _native.Completions:
+    """What a loop waits for from now on."""
     completions = _native.Completions(loop)
     try:
         loop.add_reader(completions.fileno(), partial(_resolve, completions))
