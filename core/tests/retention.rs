@@ -234,63 +234,6 @@ fn a_policy_that_cannot_be_kept_is_refused() {
     }
 }
 
-/// Sets over 1,000 keys, with their times and the size of the file in KiB at every tenth of them.
-struct Soak {
-    name: &'static str,
-    place: Place,
-    state: State,
-    times: Vec<Duration>,
-    sizes: Vec<u64>,
-}
-
-impl Soak {
-    fn new(name: &'static str, retention: RetentionPolicy) -> Self {
-        let place = place(retention);
-        Self { name, state: place.open(), place, times: Vec::new(), sizes: Vec::new() }
-    }
-
-    /// Another tenth of all.
-    fn tenth(&mut self, count: usize) {
-        for n in self.times.len()..self.times.len() + count {
-            let start = Instant::now();
-            self.state.set(&format!("user:{}", n % 1_000), json!({ "name": "Alice", "score": n })).unwrap();
-            self.times.push(start.elapsed());
-        }
-        let path = self.place.config.persistence_path.as_ref().unwrap();
-        self.sizes.push(std::fs::metadata(path).unwrap().len() >> 10);
-    }
-
-    /// Prints the figures, and answers the one in the hundred that takes longest.
-    fn end(mut self) -> Duration {
-        self.times.sort_unstable();
-        let [p50, p99, p999] = [500, 990, 999].map(|at| self.times[self.times.len() * at / 1_000]);
-        let Self { name, sizes, .. } = self;
-        println!("{name}: p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}; file in KiB after each tenth: {sizes:?}");
-        p99
-    }
-}
-
-#[test]
-#[ignore = "measures; scripts/measure.sh runs it"]
-fn measured_a_million_sets_with_five_versions_of_a_key() {
-    let count: usize = std::env::var("SETS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
-    let mut soaks = [Soak::new("max_versions = 5", keep(5)), Soak::new("everything kept", RetentionPolicy::keep_all())];
-    // In turns, two tenths each, so that a machine that is now and then slower is so for both. What one has left to trim when its
-    // turn ends falls into that of the other: at most one pass of the three or more of a turn.
-    for _ in 0..5 {
-        for soak in &mut soaks {
-            soak.tenth(count / 10);
-            soak.tenth(count / 10);
-        }
-    }
-    let grown = 100 * soaks[0].sizes[9] / soaks[0].sizes[0] - 100;
-    let [trimmed, kept] = soaks.map(Soak::end);
-    println!(
-        "the trimmed file grows by {grown} %, its p99 is {:.2} times that with everything kept",
-        trimmed.as_secs_f64() / kept.as_secs_f64()
-    );
-}
-
 /// Keeps nothing of what is not the present any more.
 fn forget() -> RetentionPolicy {
     RetentionPolicy { max_age: Some(Duration::ZERO), ..RetentionPolicy::keep_all() }

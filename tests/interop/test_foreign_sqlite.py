@@ -157,12 +157,15 @@ def test_a_reader_that_looks_at_the_files_sees_whole_commits(tmp_path):
         pausing = threading.Thread(target=pause)
         pausing.start()
         commits = 0
-        while time.monotonic() < end and reader.poll() is None:
-            commits += 1
-            pages.set_many({f"k{n}": f"{commits} {filling}" for n in range(300)})
-        pausing.join()
-        state["end"] = True
-        out, err = reader.communicate(timeout=60)
+        try:
+            while time.monotonic() < end and reader.poll() is None:
+                commits += 1
+                pages.set_many({f"k{n}": f"{commits} {filling}" for n in range(300)})
+            pausing.join()
+            state["end"] = True
+            out, err = reader.communicate(timeout=60)
+        finally:
+            reader.kill()
         assert reader.returncode == 0, err
         assert out, "no round was read amid the writes"
         assert state.verify().problems == ()
