@@ -19,8 +19,8 @@ native.kept.tasks = tasks
 --- Yielded by who will be resumed when it is time. Whatever else a task yields only lets others run.
 local PARKED = {}
 
---- Tasks that are not done, and how many there are.
-local live, living = {}, 0
+--- Tasks that are not done. Not counted: wherever an error of a hook or want of memory strikes, a count might not fit any more.
+local live = {}
 
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
@@ -47,7 +47,7 @@ tasks.current = current
 --- The end of a task.
 local function finish(task, ok, ...)
   local thread = task.thread
-  live[task], living = nil, living - 1
+  live[task] = nil
   if ok then return futures.arrive(task, true, ...) end
   local e = ...
   task.trace = debug.traceback(thread)
@@ -229,7 +229,7 @@ local function spawn(f, ...)
     -- Whether somebody looks at its end.
     is_awaited = nil,
   }, Task)
-  live[task], living = true, living + 1
+  live[task] = true
   loop.make_ready(task)
   return task
 end
@@ -317,7 +317,7 @@ function public.run(f, ...)
       main.has_ended_all = true
       cancel_all("the function of 'run' has failed")
     end
-    if living == 0 then return true end
+    if next(live) == nil then return true end
     if not loop.is_hopeful() then cancel_all(loop.HOPELESS) end
     return false
   end)
@@ -416,7 +416,7 @@ function public.poll(timeout)
   loop.poll(timeout == nil and 0 or native.seconds(timeout, "poll"))
   tell_failed()
   tell_failures()
-  return living > 0 or futures.in_flight > 0
+  return next(live) ~= nil or futures.in_flight > 0
 end
 
 public.fd = loop.fd

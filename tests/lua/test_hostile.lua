@@ -278,6 +278,25 @@ tests["69 a hook that calls the store, or raises, does no harm"] = function()
   equal(state:get("k")[3].a, "b")
 end
 
+tests["69 an error of a hook amid spawning and cancelling leaves later runs whole"] = function()
+  if _G.jit then _G.jit.off() end
+  for budget = 20, 400 do
+    pcall(State.run, function()
+      debug.sethook(function()
+        debug.sethook()
+        error("budget")
+      end, "", budget)
+      pcall(function()
+        for _ = 1, 3 do State.spawn(function() end) end
+        State.spawn(function() end):cancel()
+      end)
+      debug.sethook()
+    end)
+    equal(State.run(function() return budget end), budget)
+  end
+  if _G.jit then _G.jit.on() end
+end
+
 tests["69 a dumped chunk works like the chunk"] = function()
   local state = support.state { k = 1 }
   local load = loadstring or load
