@@ -157,8 +157,9 @@ local function diff_async(...)
   end)
 end
 
-local function merge_from_async(self, fork, resolve)
-  local begun = of_call(later.merge_from(self, fork, resolve))
+local function merge_from_async(...)
+  local resolve = select(3, ...)
+  local begun = of_call(later.merge_from(...))
   if not resolve then return begun end
   return tasks.public.spawn(function()
     local merging = begun:await()
@@ -255,7 +256,7 @@ function methods.wrap()
       function own.transaction(...)
         local at, run = place(), (select(2, ...))
         if at and type(run) == "function" then return transact(at, ...) end
-        if at and run == nil then return settle(at, later.transaction((...))) end
+        if at and run == nil then return settle(at, later.transaction(...)) end
         return blocking.transaction(...)
       end
     end

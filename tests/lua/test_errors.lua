@@ -67,7 +67,7 @@ end
 local function called_with_a_dot()
   local state = State.open()
   fails("Invalid", { "calling 'get' on bad self", "got string", "':'" }, state.get, "k")
-  for _, verb in ipairs { "get", "set", "modify", "transact", "keys", "diff", "merge_from" } do
+  for _, verb in ipairs { "get", "set", "modify", "transact", "transaction", "keys", "diff", "merge_from" } do
     fails("Invalid", { ("calling '%s' on bad self"):format(verb), "no value" }, state[verb])
   end
   fails("Invalid", { "calling 'close' on bad self" }, state.close, state:scope("a"))

@@ -112,7 +112,7 @@ struct Walk {
 
 impl Walk {
     fn new(call: &Call, max_bytes: usize) -> Self {
-        /// Of the 20 slots that Lua promises. A level keeps two, the innermost takes four more, and callers have one or two.
+        /// Of the 20 slots that Lua promises. A level keeps two, the innermost takes at most four more, and callers have one or two.
         const PROMISED: c_int = 14;
         let last = if call.has_room { c_int::MAX } else { call.top() + PROMISED };
         Self { stack: **call, writer: Writer::new(max_bytes), last }
