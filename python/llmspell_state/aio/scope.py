@@ -56,8 +56,8 @@ class Scope(Verbs):
         ``if_version``, only when the key's version is still that one (0: when the key is missing);
         ``ConflictError`` otherwise. ``default`` turns objects that cannot be stored into ones that can, for this call.
         """
-        # As by `later`, which takes an eighth longer: a thousand of these may begin in one turn of the loop. What the
-        # loop waits for gets no name, which would keep it: the collector looks through all futures once for each.
+        # As by `later`, which takes an eighth longer: a thousand of these may begin in one turn of the loop. The first
+        # argument gets no name: each waiting coroutine would keep one, and the collector visits all futures for each.
         loop = get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
         self._handle.set(running(loop) or attached(loop), future, key, value, ttl, if_version, default or self._default)
