@@ -7,6 +7,7 @@ mod checkpoint;
 mod connect;
 mod error;
 pub(crate) mod file;
+mod frames;
 mod guard;
 mod layers;
 mod mark;

@@ -8,6 +8,7 @@
 //! moves a log, as it does when it closes a store that nobody has open, writes zeroes. Such a page counts as unchecked: what
 //! comes out of a log was compared with the log's own checks.
 
+use super::frames::{self, Log};
 use super::shm::{self, Holder};
 use crate::{Error, ErrorKind, Result, harness};
 use rusqlite::Connection;
@@ -101,10 +102,15 @@ struct Checked {
     ours: AtomicBool,
     /// What it has locked of the wal-index; nothing where SQLite does that by itself.
     locks: Option<Holder>,
+    /// The log of the same connection, if it is open.
+    log: *mut Log,
 }
 
 /// The size of what lies before the base's file, a multiple of the eight bytes to which SQLite aligns.
-const HEAD: usize = size_of::<Checked>().next_multiple_of(8);
+const HEAD: usize = {
+    let (checked, log) = (size_of::<Checked>(), size_of::<Log>());
+    if checked > log { checked.next_multiple_of(8) } else { log.next_multiple_of(8) }
+};
 
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     // Without the methods of version 3 SQLite maps no file: mapped pages would be read unseen.
@@ -188,12 +194,22 @@ unsafe extern "C" fn file_control(file: *mut sqlite3_file, operation: c_int, arg
             (*file.cast::<Checked>()).ours.store(true, Ordering::Relaxed);
             return ffi::SQLITE_OK;
         }
-        let inner = inner(file);
-        (*(*inner).pMethods).xFileControl.map_or(ffi::SQLITE_NOTFOUND, |control| control(inner, operation, argument))
+        base_control(file, operation, argument)
     }
 }
 
-/// Opens the database file with checks, and every other file without.
+/// Tells a database file of its log.
+#[allow(unsafe_code)]
+pub(super) unsafe fn set_log(database: *mut sqlite3_file, log: *mut Log) {
+    // SAFETY: called with the file of a database, which is open.
+    unsafe {
+        if std::ptr::eq((*database).pMethods, &raw const METHODS) {
+            (*database.cast::<Checked>()).log = log;
+        }
+    }
+}
+
+/// Opens the database file with checks, its log so that few writes are enough, and every other file as it is.
 #[allow(unsafe_code)]
 unsafe extern "C" fn open(
     vfs: *mut sqlite3_vfs,
@@ -207,6 +223,9 @@ unsafe extern "C" fn open(
     unsafe {
         let base = (*vfs).pAppData.cast::<sqlite3_vfs>();
         let Some(open) = (*base).xOpen else { return ffi::SQLITE_CANTOPEN };
+        if flags & ffi::SQLITE_OPEN_WAL != 0 {
+            return frames::open(base, name, file, flags, out);
+        }
         if flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
             return open(base, name, file, flags, out);
         }
@@ -218,7 +237,8 @@ unsafe extern "C" fn open(
             let locks =
                 shm::are_ours().then(|| Holder::new(Path::new(OsStr::from_bytes(CStr::from_ptr(name).to_bytes()))));
             let file_of_ours = sqlite3_file { pMethods: &raw const METHODS };
-            file.cast::<Checked>().write(Checked { file: file_of_ours, ours: AtomicBool::new(false), locks });
+            let log = std::ptr::null_mut();
+            file.cast::<Checked>().write(Checked { file: file_of_ours, ours: AtomicBool::new(false), locks, log });
         }
         done
     }
@@ -226,8 +246,8 @@ unsafe extern "C" fn open(
 
 /// The file of the base.
 #[allow(unsafe_code)]
-unsafe fn inner(file: *mut sqlite3_file) -> *mut sqlite3_file {
-    // SAFETY: the memory of a database file is `HEAD` bytes longer than what the base asks for.
+pub(super) unsafe fn inner(file: *mut sqlite3_file) -> *mut sqlite3_file {
+    // SAFETY: the memory of a file is `HEAD` bytes longer than what the base asks for.
     unsafe { file.byte_add(HEAD) }
 }
 
@@ -308,8 +328,15 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
 /// Locks part of the wal-index, or lets go of it.
 #[allow(unsafe_code)]
 unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
-    // SAFETY: SQLite calls with an open file, and for each file from one thread at a time.
+    // SAFETY: SQLite calls with an open file, and for each file from one thread at a time; so it does for the log.
     unsafe {
+        const WRITING: c_int = 0;
+        if offset == WRITING && flags & ffi::SQLITE_SHM_UNLOCK != 0 && flags & ffi::SQLITE_SHM_EXCLUSIVE != 0 {
+            // Somebody else may write now; what waits still was taken back.
+            if let Some(log) = (*file.cast::<Checked>()).log.as_mut() {
+                log.forget();
+            }
+        }
         if let Some(locks) = &mut (*file.cast::<Checked>()).locks {
             return locks.lock(offset, count, flags);
         }
@@ -347,7 +374,7 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 macro_rules! file_method {
     ($name:ident => $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $otherwise:expr) => {
         #[allow(unsafe_code)]
-        unsafe extern "C" fn $name(file: *mut sqlite3_file, $($argument: $type),*) -> $answer {
+        pub(super) unsafe extern "C" fn $name(file: *mut sqlite3_file, $($argument: $type),*) -> $answer {
             // SAFETY: SQLite calls with an open file and with arguments that fit the method.
             unsafe {
                 let inner = inner(file);
@@ -362,6 +389,7 @@ file_method!(sync => xSync(flags: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(file_size => xFileSize(size: *mut sqlite3_int64) -> c_int, ffi::SQLITE_IOERR);
 file_method!(lock => xLock(level: c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(unlock => xUnlock(level: c_int) -> c_int, ffi::SQLITE_IOERR);
+file_method!(base_control => xFileControl(operation: c_int, argument: *mut c_void) -> c_int, ffi::SQLITE_NOTFOUND);
 file_method!(check_reserved_lock => xCheckReservedLock(out: *mut c_int) -> c_int, ffi::SQLITE_IOERR);
 file_method!(sector_size => xSectorSize() -> c_int, 0);
 file_method!(device_characteristics => xDeviceCharacteristics() -> c_int, 0);

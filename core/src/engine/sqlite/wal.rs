@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 /// A page of the database with its header in the log, in bytes.
-const FRAME: u64 = 4096 + 24;
+pub(super) const FRAME: u64 = 4096 + 24;
 /// The header of the log file, in bytes.
-const HEADER: u64 = 32;
+pub(super) const HEADER: u64 = 32;
 /// Room that a commit should find ready, in bytes.
 const ROOM: u64 = 16 * FRAME;
 /// The log grows in steps of what it holds already, between these bounds, in bytes.
