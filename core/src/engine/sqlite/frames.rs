@@ -2,7 +2,7 @@
 //!
 //! SQLite writes the header of each frame and its page on their own. Here they wait for the last page of their commit; nobody
 //! can count on them before. What else is done with the file finds all of them written, and those of a transaction that is taken
-//! back are dropped before another one can begin.
+//! back are dropped when its connection lets go of the lock of writers, without which nothing waits.
 
 use super::pages::{self, inner};
 use super::wal::{FRAME, HEADER};
@@ -18,6 +18,8 @@ const MOST: usize = 1 << 16;
 
 /// Frames that wait.
 struct Held {
+    /// The connection has the lock of writers.
+    writes: bool,
     bytes: Vec<u8>,
     /// Where they belong in the file.
     at: u64,
@@ -42,7 +44,7 @@ enum Next {
 
 impl Held {
     const fn new() -> Self {
-        Self { bytes: Vec::new(), at: 0, wants_page: false, is_last: false, read_at: None }
+        Self { writes: false, bytes: Vec::new(), at: 0, wants_page: false, is_last: false, read_at: None }
     }
 
     fn add(&mut self, bytes: &[u8], offset: u64) -> Next {
@@ -59,7 +61,7 @@ impl Held {
         }
         let is_header =
             bytes.len() == FRAME_HEADER && offset.checked_sub(HEADER).is_some_and(|at| at.is_multiple_of(FRAME));
-        if !is_header || is_rewritten || !(goes_on || self.bytes.is_empty()) {
+        if !self.writes || !is_header || is_rewritten || !(goes_on || self.bytes.is_empty()) {
             return Next::Pass;
         }
         if self.bytes.is_empty() {
@@ -135,8 +137,14 @@ pub(super) unsafe fn open(
 }
 
 impl Log {
-    /// Drops what waits: its transaction was taken back.
-    pub(super) fn forget(&mut self) {
+    /// The connection may write from now on.
+    pub(super) fn begin(&mut self) {
+        self.held.writes = true;
+    }
+
+    /// Somebody else may: what still waits was taken back.
+    pub(super) fn end(&mut self) {
+        self.held.writes = false;
         self.held.clear();
     }
 }
@@ -155,8 +163,10 @@ unsafe fn flush(file: *mut sqlite3_file) -> c_int {
             (Some(write), Ok(count)) => write(inner, held.bytes.as_ptr().cast(), count, held.at.cast_signed()),
             _ => ffi::SQLITE_IOERR_WRITE,
         };
-        // Whatever came of it: what failed is not committed.
-        held.clear();
+        // SQLite counts on earlier frames of a transaction, which may go on after a failure; not on a commit that has failed.
+        if done == ffi::SQLITE_OK || held.is_last {
+            held.clear();
+        }
         done
     }
 }
@@ -257,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_frames_of_a_commit_wait_for_its_last_page() {
-        let mut held = Held::new();
+        let mut held = Held { writes: true, ..Held::new() };
         for at in 5..8 {
             assert_eq!(add(&mut held, at, false), [Next::Wait, Next::Wait]);
         }
@@ -267,14 +277,14 @@ mod tests {
 
     #[test]
     fn a_large_commit_is_written_in_parts_that_the_system_layer_takes() {
-        let mut held = Held::new();
+        let mut held = Held { writes: true, ..Held::new() };
         let first = (0..64).find(|at| add(&mut held, *at, false)[1] == Next::Write).unwrap();
         assert!((MOST..0x1_ffff).contains(&held.bytes.len()), "{} frames", first + 1);
     }
 
     #[test]
     fn what_is_no_frame_that_comes_next_passes() {
-        let mut held = Held::new();
+        let mut held = Held { writes: true, ..Held::new() };
         let (header, page) = frame(false);
         assert_eq!(held.add(&[0; 32], 0), Next::Pass, "the header of the log");
         assert_eq!(held.add(&page, place(3) + FRAME_HEADER as u64), Next::Pass, "a page that is written over");
@@ -286,8 +296,13 @@ mod tests {
     }
 
     #[test]
+    fn nothing_waits_without_the_lock_of_writers() {
+        assert_eq!(add(&mut Held::new(), 1, true), [Next::Pass, Next::Pass]);
+    }
+
+    #[test]
     fn a_check_that_is_made_anew_does_not_wait() {
-        let mut held = Held::new();
+        let mut held = Held { writes: true, ..Held::new() };
         let (header, _) = frame(true);
         held.read_at = Some(place(2));
         assert_eq!(held.add(&header, place(2)), Next::Pass);

@@ -330,18 +330,26 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
 unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
     // SAFETY: SQLite calls with an open file, and for each file from one thread at a time; so it does for the log.
     unsafe {
-        const WRITING: c_int = 0;
-        if offset == WRITING && flags & ffi::SQLITE_SHM_UNLOCK != 0 && flags & ffi::SQLITE_SHM_EXCLUSIVE != 0 {
-            // Somebody else may write now; what waits still was taken back.
-            if let Some(log) = (*file.cast::<Checked>()).log.as_mut() {
-                log.forget();
-            }
+        /// The lock of writers.
+        const WRITERS: c_int = 0;
+        let checked = &mut *file.cast::<Checked>();
+        let mut log = if offset == WRITERS { checked.log.as_mut() } else { None };
+        if let Some(log) = &mut log {
+            log.end();
         }
-        if let Some(locks) = &mut (*file.cast::<Checked>()).locks {
-            return locks.lock(offset, count, flags);
+        let done = if let Some(locks) = &mut checked.locks {
+            locks.lock(offset, count, flags)
+        } else {
+            let inner = inner(file);
+            (*(*inner).pMethods).xShmLock.map_or(ffi::SQLITE_IOERR, |lock| lock(inner, offset, count, flags))
+        };
+        if done == ffi::SQLITE_OK
+            && flags == ffi::SQLITE_SHM_LOCK | ffi::SQLITE_SHM_EXCLUSIVE
+            && let Some(log) = log
+        {
+            log.begin();
         }
-        let inner = inner(file);
-        (*(*inner).pMethods).xShmLock.map_or(ffi::SQLITE_IOERR, |lock| lock(inner, offset, count, flags))
+        done
     }
 }
 
