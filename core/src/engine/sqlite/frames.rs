@@ -310,6 +310,59 @@ mod tests {
         assert_eq!(add(&mut held, 2, true), [Next::Wait, Next::Write]);
     }
 
+    /// A log over a file that notes what is written, or fails.
+    #[repr(C)]
+    struct Below {
+        log: [u64; pages::HEAD / 8],
+        file: sqlite3_file,
+        fails: bool,
+        written: Vec<(u64, c_int)>,
+    }
+
+    #[allow(unsafe_code)]
+    unsafe extern "C" fn note(file: *mut sqlite3_file, _: *const c_void, count: c_int, offset: sqlite3_int64) -> c_int {
+        // SAFETY: called with the file of a `Below`.
+        let below = unsafe { &mut *file.byte_sub(pages::HEAD).cast::<Below>() };
+        if below.fails {
+            return ffi::SQLITE_FULL;
+        }
+        below.written.push((offset.cast_unsigned(), count));
+        ffi::SQLITE_OK
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn of_what_cannot_be_written_only_a_commit_is_given_up() {
+        let methods = sqlite3_io_methods { xWrite: Some(note), ..METHODS };
+        let file = sqlite3_file { pMethods: &raw const methods };
+        let mut below = Below { log: [0; pages::HEAD / 8], file, fails: true, written: Vec::new() };
+        let below = &raw mut below;
+        let file = below.cast::<sqlite3_file>();
+        // SAFETY: there is room for a log before its file, and nobody else uses either.
+        unsafe {
+            let held = Held { writes: true, ..Held::new() };
+            let database = std::ptr::null_mut();
+            file.cast::<Log>().write(Log { file: sqlite3_file { pMethods: &raw const METHODS }, held, database });
+            let put = |at, is_last| {
+                let (header, page) = frame(is_last);
+                let at = place(at).cast_signed();
+                let first = write(file, header.as_ptr().cast(), 24, at);
+                [first, write(file, page.as_ptr().cast(), 4096, at + 24)]
+            };
+            assert_eq!(put(1, false), [ffi::SQLITE_OK; 2]);
+            assert_eq!(flush(file), ffi::SQLITE_FULL);
+            (*below).fails = false;
+            assert_eq!(flush(file), ffi::SQLITE_OK);
+            assert_eq!((*below).written, [(place(1), 4120)]);
+            (*below).fails = true;
+            assert_eq!(put(2, true), [ffi::SQLITE_OK, ffi::SQLITE_FULL]);
+            (*below).fails = false;
+            assert_eq!(flush(file), ffi::SQLITE_OK);
+            assert_eq!((*below).written, [(place(1), 4120)]);
+            std::ptr::drop_in_place(&raw mut (*file.cast::<Log>()).held);
+        }
+    }
+
     fn connect(path: &Path) -> Connection {
         let connection =
             Connection::open_with_flags_and_vfs(path, OpenFlags::default(), pages::vfs().unwrap().as_str()).unwrap();

@@ -107,7 +107,7 @@ struct Checked {
 }
 
 /// The size of what lies before the base's file, a multiple of the eight bytes to which SQLite aligns.
-const HEAD: usize = {
+pub(super) const HEAD: usize = {
     let (checked, log) = (size_of::<Checked>(), size_of::<Log>());
     if checked > log { checked.next_multiple_of(8) } else { log.next_multiple_of(8) }
 };
