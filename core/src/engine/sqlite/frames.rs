@@ -1,8 +1,9 @@
 //! The log's file as SQLite writes it, with fewer calls of the system: the frames of a commit reach it in one write.
 //!
-//! SQLite writes the header of each frame and its page on their own. Here they wait for the last page of their commit; nobody
-//! can count on them before. What else is done with the file finds all of them written, and those of a transaction that is taken
-//! back are dropped when its connection lets go of the lock of writers, without which nothing waits.
+//! SQLite writes the header of each frame and its page on their own. Here they wait for the last page of their commit; nobody but
+//! their own transaction can count on them before, and that reads them here. What else is done with the file finds them written.
+//! What still waits when the connection lets go of the lock of writers was taken back, and is dropped; without that lock, as in
+//! an exclusive store, nothing waits.
 
 use super::pages::{self, inner};
 use super::wal::{FRAME, HEADER};
@@ -27,8 +28,16 @@ struct Held {
     wants_page: bool,
     /// The last one is the last of its commit.
     is_last: bool,
-    /// Where the read began that was the last use of the file.
+    /// Where the last read began, if nothing was written since.
     read_at: Option<u64>,
+}
+
+/// How much of a part of the file waits.
+#[derive(Debug, PartialEq, Eq)]
+enum Waiting<'h> {
+    All(&'h [u8]),
+    Some,
+    None,
 }
 
 /// What is to be done with a write.
@@ -71,6 +80,15 @@ impl Held {
         self.wants_page = true;
         self.is_last = bytes[IS_LAST] != [0; 4];
         Next::Wait
+    }
+
+    fn part(&self, offset: u64, len: usize) -> Waiting<'_> {
+        let (end, last) = (offset + len as u64, self.at + self.bytes.len() as u64);
+        if self.bytes.is_empty() || end <= self.at || last <= offset {
+            return Waiting::None;
+        }
+        let from = offset.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
+        from.and_then(|from| self.bytes.get(from..from + len)).map_or(Waiting::Some, Waiting::All)
     }
 
     fn clear(&mut self) {
@@ -190,11 +208,19 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
 unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_int, offset: sqlite3_int64) -> c_int {
     // SAFETY: SQLite calls with an open file and `count` bytes of memory.
     unsafe {
-        let done = after_flush(file, |inner| {
+        let held = &mut (*file.cast::<Log>()).held;
+        held.read_at = Some(offset.cast_unsigned());
+        let read = |inner: *mut sqlite3_file| {
             (*(*inner).pMethods).xRead.map_or(ffi::SQLITE_IOERR_READ, |read| read(inner, into, count, offset))
-        });
-        (*file.cast::<Log>()).held.read_at = Some(offset.cast_unsigned());
-        done
+        };
+        match held.part(offset.cast_unsigned(), usize::try_from(count).unwrap_or_default()) {
+            Waiting::All(bytes) => {
+                into.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                ffi::SQLITE_OK
+            }
+            Waiting::None => read(inner(file)),
+            Waiting::Some => after_flush(file, read),
+        }
     }
 }
 
@@ -293,6 +319,20 @@ mod tests {
         assert_eq!(held.add(&header, place(5)), Next::Pass, "not the one behind");
         assert_eq!(held.add(&header, place(4)), Next::Wait);
         assert_eq!(held.add(&page, place(4)), Next::Pass, "not where the page belongs");
+    }
+
+    #[test]
+    fn what_waits_can_be_read() {
+        let mut held = Held { writes: true, ..Held::new() };
+        assert_eq!(held.part(place(4), PAGE), Waiting::None);
+        add(&mut held, 4, false);
+        let (header, page) = frame(false);
+        assert_eq!(held.part(place(4), FRAME_HEADER), Waiting::All(&header));
+        assert_eq!(held.part(place(4) + FRAME_HEADER as u64, PAGE), Waiting::All(&page));
+        assert_eq!(held.part(place(3), FRAME_HEADER + PAGE), Waiting::None);
+        assert_eq!(held.part(place(5), PAGE), Waiting::None);
+        assert_eq!(held.part(place(3) + 1, FRAME_HEADER + PAGE), Waiting::Some);
+        assert_eq!(held.part(place(4) + 1, FRAME_HEADER + PAGE), Waiting::Some);
     }
 
     #[test]
