@@ -297,7 +297,7 @@ impl<W: Writer> Commits<W> {
         if count < LINGER_FROM {
             return;
         }
-        let most = Duration::from_micros(micros / 2).min(LINGER);
+        let most = Duration::from_micros(micros / 4).min(LINGER);
         let start = Instant::now();
         let mut before = 0;
         loop {
