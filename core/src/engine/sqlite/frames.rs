@@ -139,13 +139,9 @@ pub(super) unsafe fn open(
 ) -> c_int {
     // SAFETY: as for opening a database file; the name of a log leads to the file of its database, which is open as long as it.
     unsafe {
-        let Some(open) = (*base).xOpen else { return ffi::SQLITE_CANTOPEN };
         let database = ffi::sqlite3_database_file_object(name);
-        (*file).pMethods = std::ptr::null();
-        let inner = inner(file);
-        (*inner).pMethods = std::ptr::null();
-        let done = open(base, name, inner, flags, out);
-        if !(*inner).pMethods.is_null() {
+        let done = pages::open_behind(base, name, file, flags, out);
+        if !(*inner(file)).pMethods.is_null() {
             let log = file.cast::<Log>();
             log.write(Log { file: sqlite3_file { pMethods: &raw const METHODS }, held: Held::new(), database });
             pages::set_log(database, log);

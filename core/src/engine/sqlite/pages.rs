@@ -229,11 +229,8 @@ unsafe extern "C" fn open(
         if flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
             return open(base, name, file, flags, out);
         }
-        (*file).pMethods = std::ptr::null();
-        let inner = inner(file);
-        (*inner).pMethods = std::ptr::null();
-        let done = open(base, name, inner, flags, out);
-        if !(*inner).pMethods.is_null() {
+        let done = open_behind(base, name, file, flags, out);
+        if !(*inner(file)).pMethods.is_null() {
             let locks =
                 shm::are_ours().then(|| Holder::new(Path::new(OsStr::from_bytes(CStr::from_ptr(name).to_bytes()))));
             let file_of_ours = sqlite3_file { pMethods: &raw const METHODS };
@@ -241,6 +238,24 @@ unsafe extern "C" fn open(
             file.cast::<Checked>().write(Checked { file: file_of_ours, ours: AtomicBool::new(false), locks, log });
         }
         done
+    }
+}
+
+/// Opens the file of the base behind `file`; that has methods afterwards if it is to be closed.
+#[allow(unsafe_code)]
+pub(super) unsafe fn open_behind(
+    base: *mut sqlite3_vfs,
+    name: sqlite3_filename,
+    file: *mut sqlite3_file,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    // SAFETY: called with the base, and with memory for its file and for what comes before it.
+    unsafe {
+        let inner = inner(file);
+        (*file).pMethods = std::ptr::null();
+        (*inner).pMethods = std::ptr::null();
+        (*base).xOpen.map_or(ffi::SQLITE_CANTOPEN, |open| open(base, name, inner, flags, out))
     }
 }
 
